@@ -1,0 +1,1 @@
+"""The agents of this application: what happens to each type of event."""

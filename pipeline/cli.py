@@ -1,0 +1,48 @@
+"""`hardparts`: the command line. Each command lives in its own module and is imported when it is called."""
+
+import importlib
+from collections.abc import Mapping
+
+import click
+
+from pipeline import __version__
+
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "demo": ("pipeline.demo.command:demo", "Run the whole pipeline through a bad day, and count afterwards."),
+    "broker": ("pipeline.broker.command:broker", "Run the embedded broker, for development."),
+    "worker": ("pipeline.commands.worker:worker", "Run one worker process with all agents."),
+    "topics": ("pipeline.commands.topics:topics", "Compare the topics with the catalogue, and create them."),
+    "send": ("pipeline.commands.send:send", "Send JSON lines to a topic."),
+    "tables": ("pipeline.commands.tables:tables", "Show the agents' state."),
+    "errors": ("pipeline.commands.errors:errors", "Show what was rejected, and why."),
+    "contracts": ("pipeline.commands.contracts:contracts", "Explain what is wrong with an event."),
+    "doctor": ("pipeline.commands.doctor:doctor", "Check that a worker can run here."),
+}
+
+
+class Commands(click.Group):
+    """A group that knows its commands by name and loads one at a time: `--help` stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click passes it
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hardparts")
+def main() -> None:
+    """hardparts: the hard parts of Kafka, done.
+
+    Settings come from flags, then HARDPARTS_… variables, then defaults. Exit status: 0 fine, 1 checked and found
+    wanting or failed, 2 wrong usage or settings.
+    """

@@ -1,0 +1,46 @@
+"""`hardparts send`: JSON lines into a topic."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from pipeline.commands.frame import FAILED, as_json, cluster_options, echo_json, framed, progress, settings_of
+
+
+@click.command()
+@click.argument("topic")
+@click.option("--file", "path", default="-", show_default=True, help="JSON lines to send; - is standard input.")
+@cluster_options
+@as_json
+@framed
+def send(*, topic: str, path: str, broker: str | None, app: str | None, app_id: str | None, as_json: bool) -> int:
+    """Send JSON lines {"key": …, "value": …, "headers": {…}} to TOPIC; return when all are confirmed.
+
+    The value is written as compact JSON, null as a tombstone; the key chooses the partition as Kafka's Java clients
+    do. At a line that can't be sent it stops, says how many were confirmed, and exits 1.
+    """
+    from pipeline.ops.send import LineBroken, Stopped
+    from pipeline.ops.send import send as send_
+
+    settings = settings_of(broker=broker, app=app, app_id=app_id)
+    source = sys.stdin.fileno() if path == "-" else os.open(path, os.O_RDONLY)
+    size = Path(path).stat().st_size if path != "-" else 0
+    try:
+        with progress(f"sending to {topic}") as bar:
+            confirmed = asyncio.run(send_(settings, topic, source, lambda _, read: bar(read, size or read)))
+    except (Stopped, LineBroken) as error:
+        if as_json:
+            echo_json({"topic": topic, "confirmed": getattr(error, "confirmed", None), "error": str(error)})
+        click.echo(f"error: {error}", err=True)
+        return FAILED
+    finally:
+        if path != "-":
+            os.close(source)
+    if as_json:
+        echo_json({"topic": topic, "confirmed": confirmed})
+    else:
+        click.echo(f"{confirmed} records confirmed by {topic}")
+    return 0

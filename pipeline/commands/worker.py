@@ -1,0 +1,36 @@
+"""`hardparts worker`: one process with all agents of the application."""
+
+import logging
+import sys
+
+import click
+
+from pipeline.core.errors import Misconfigured
+
+
+@click.command()
+@click.option("--instance", help="Name of this replica; its state lives under it [HARDPARTS_INSTANCE: host name].")
+@click.option(
+    "--web-port", type=click.IntRange(0, 65535), help="Port for health and metrics [HARDPARTS_WEB_PORT: 6066]."
+)
+@click.option(
+    "--loglevel",
+    default="warning",
+    show_default=True,
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="How much to log.",
+)
+def worker(instance: str | None, web_port: int | None, loglevel: str) -> None:
+    """Run one worker process; add replicas to scale.
+
+    Prints `ready` with its partitions once their state is recovered, also when it has none. SIGTERM and Ctrl-C finish
+    or abandon what is in hand within 3 seconds, commit and leave the group.
+    """
+    from pipeline.runtime.run import run_worker
+
+    try:
+        code = run_worker(instance=instance, web_port=web_port, loglevel=getattr(logging, loglevel.upper()))
+    except Misconfigured as error:
+        click.echo(f"hardparts worker: {error}", err=True)
+        code = 2
+    sys.exit(code)

@@ -1,0 +1,157 @@
+"""Steps 3 and 4: is this candidate new, and what do the effects of its handler amount to."""
+
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pipeline.core.agent import Definition
+from pipeline.core.contract import Contract
+from pipeline.core.effects import Audit, Effect, Outside, Publish, Upsert
+from pipeline.core.errors import Blocking, Reject
+from pipeline.core.event import ReadOnly
+from pipeline.core.idempotence import derived_msg_id, mark_value, same_content
+from pipeline.core.outcome import Applied, Blocked, Candidate, Conflict, Duplicate, Rejected, Rejection
+from pipeline.core.record import Outbound
+from pipeline.core.state import State
+from pipeline.core.views import Claims
+
+STACK_CHARS_MAX = 4000
+_NO_HEADERS: list[tuple[str, bytes]] = []
+new = tuple.__new__
+"""Makes a named tuple in half the time of its constructor; this is the inner loop of a worker."""
+KEY_BYTES_SMALL = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the broker takes, in bytes: one record with its batch's overhead, per topic; and one event's rows."""
+
+    rows_bytes_max: int = 900_000
+    record_bytes_max: Mapping[str, int] | None = None
+    record_bytes_default: int = 1_000_000
+    small_bytes: int = 4_096  # values below this fit every topic and need no exact sizing
+
+    @property
+    def tight(self) -> Mapping[str, int]:
+        """topic → bytes, of the topics that take less than the default."""
+        known = self.record_bytes_max or {}
+        return {topic: size for topic, size in known.items() if size < self.record_bytes_default}
+
+    def record_bytes(self, topic: str) -> int:
+        """Largest record that fits into `topic`."""
+        return (self.record_bytes_max or {}).get(topic, self.record_bytes_default)
+
+
+def already_seen(candidate: Candidate, mark: bytes | None) -> Duplicate | Conflict | None:
+    """Step 3: what the mark under this candidate's key and msg_id says; None for a new message."""
+    if mark is None:
+        return None
+    if same_content(mark, candidate.digest):
+        return Duplicate(candidate.record, candidate.event)
+    return Conflict(candidate.record, candidate.event)
+
+
+def conclude(
+    candidate: Candidate,
+    effects: Iterable[Effect] | None,
+    state: State,
+    agent: Definition,
+    contracts: Mapping[str, Contract],
+    limits: Limits,
+) -> Applied:
+    """The handler's effects and writes as outputs and rows; raises Reject when they don't fit the broker."""
+    event = candidate.event
+    outputs: list[Outbound] = []
+    others: list[Effect] = []
+    for position, effect in enumerate(effects or ()):
+        if type(effect) is Publish:
+            outputs.append(_outbound(candidate, effect, position, agent, contracts, limits))
+        else:
+            others.append(effect)
+    upserts, audits, outside = _sorted(others, agent) if others else _NO_OTHERS
+    writes = state.writes
+    writes[candidate.mark] = mark_value(event.timestamp_ms, candidate.digest, state.sets)
+    rows = tuple(writes.items())
+    if len(rows) > 8 or len(candidate.mark) > KEY_BYTES_SMALL:  # a handful of rows of short keys always fits
+        size = sum(len(key) + len(value or b"") + 32 for key, value in rows)
+        if size > limits.rows_bytes_max:
+            raise Reject(
+                f"its {len(rows)} rows of state take {size} bytes, more than {limits.rows_bytes_max} fit in a batch"
+            )
+    return new(Applied, (candidate.record, event, rows, tuple(outputs), upserts, audits, outside))
+
+
+Others = tuple[tuple[Upsert, ...], tuple[Audit, ...], tuple[Outside, ...]]
+_NO_OTHERS: Others = ((), (), ())
+
+
+def _sorted(effects: Iterable[Effect], agent: Definition) -> Others:
+    """Effects that aren't published, by kind."""
+    upserts: list[Upsert] = []
+    audits: list[Audit] = []
+    outside: list[Outside] = []
+    for effect in effects:
+        if isinstance(effect, Upsert):
+            upserts.append(effect)
+        elif isinstance(effect, Audit):
+            audits.append(effect)
+        elif isinstance(effect, Outside):
+            outside.append(_claimable(effect, outside, agent))
+        else:
+            raise TypeError(f"a handler returns effects, not {type(effect).__name__}")
+    return tuple(upserts), tuple(audits), tuple(outside)
+
+
+def _outbound(
+    candidate: Candidate,
+    effect: Publish,
+    position: int,
+    agent: Definition,
+    contracts: Mapping[str, Contract],
+    limits: Limits,
+) -> Outbound:
+    event, topic = candidate.event, effect.topic
+    contract = contracts.get(topic.name)
+    if contract is None or topic.name not in agent.output_names:
+        raise UndeclaredOutput(f"agent {agent.name} doesn't declare {topic.name!r} among its outputs")
+    msg_id = derived_msg_id(event.msg_id, agent.name, effect.name if effect.name is not None else str(position))
+    meta = event.meta
+    value = contract.encode(effect.type, msg_id, effect.data, meta.mutable() if type(meta) is ReadOnly else None)
+    key = None if topic.key is None else str(effect.data[topic.key]).lower().encode()
+    headers = _NO_HEADERS if event.trace is None else [("traceparent", event.trace)]
+    outbound = new(Outbound, (topic.name, None, event.timestamp_ms, key, value, headers))
+    if len(value) > limits.small_bytes and outbound.size_bytes() > limits.record_bytes(topic.name):
+        raise Reject(
+            f"its output {effect.type} takes {outbound.size_bytes()} bytes, more than topic {topic.name} accepts"
+        )
+    return outbound
+
+
+def _claimable(effect: Outside, earlier: Iterable[Outside], agent: Definition) -> Outside:
+    if not any(view.name == effect.view and isinstance(view, Claims) for view in agent.views):
+        raise UndeclaredOutput(f"agent {agent.name} has no Claims view {effect.view!r} in its state for {effect.what}")
+    if any(other.view == effect.view for other in earlier):
+        raise UndeclaredOutput(
+            f"{effect.what}: an event has one claim in {effect.view!r}, so it acts outside once under it"
+        )
+    return effect
+
+
+class UndeclaredOutput(Exception):
+    """A handler published to a topic, or acted under a claim, that its agent doesn't declare."""
+
+
+def failed(candidate: Candidate, error: Exception, agent: Definition) -> Rejected | Blocked:
+    """Whose fault an exception is, decided by its type (E6)."""
+    record = candidate.record
+    if isinstance(error, Reject):
+        return Rejected(record, Rejection(type(error).__name__, error.message, error.explain))
+    if isinstance(error, Blocking):
+        return Blocked(record, error.dependency, error.message)
+    message = f"{type(error).__name__}: {error}"
+    if agent.blocking and isinstance(error, agent.blocking):
+        return Blocked(record, type(error).__name__, message)
+    stack = "".join(traceback.format_exception(error))[-STACK_CHARS_MAX:]
+    if agent.on_bug == "error-topic":
+        return Rejected(record, Rejection(type(error).__name__, message, stack=stack))
+    return Blocked(record, "bug", message, stack)

@@ -1,0 +1,228 @@
+"""The doctor: everything that keeps a worker from running, looked at one by one, each with its remedy."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from aiokafka import TopicPartition
+
+from pipeline.contracts.catalogue import load_contracts
+from pipeline.core.errors import Blocking, HardpartsError, Misconfigured
+from pipeline.ops.application import application
+from pipeline.ops.plan import plan
+from pipeline.ops.reading import reader
+from pipeline.ops.topics import catalogue
+from pipeline.runtime.admin import Admin, TopicFound, connect
+from pipeline.runtime.app import App
+from pipeline.runtime.check import unfit
+from pipeline.runtime.database import Database
+from pipeline.runtime.settings import Settings
+
+CLOCK_OFF_MAX_S = 5.0
+CLOCK_FLOOR_S = 1_735_689_600  # 2025-01-01: an earlier clock was never set
+CLOCK_TIMEOUT_S = 5.0
+
+Level = Literal["ok", "WARN", "FAIL"]
+
+
+class Finding(NamedTuple):
+    """What one check found. remedy: "" when there is nothing to do."""
+
+    check: str
+    level: Level
+    detail: str
+    remedy: str = ""
+
+
+def ok(check: str, detail: str) -> Finding:
+    """Nothing to do."""
+    return Finding(check, "ok", detail)
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Every check, those of the broker's side after the others; a broken one doesn't keep the rest from running."""
+    findings = [data_directory(settings)]
+    app: App | None = None
+    try:
+        app = application(settings)
+        findings += [ok("application", f"{settings.app}: agents {', '.join(d.name for d in app.declared) or 'none'}")]
+    except HardpartsError as error:
+        findings.append(Finding("application", "FAIL", *_split(error)))
+    findings += list(imports(settings))
+    if app is not None:
+        findings += [contracts(app), await database(app)]
+    findings += await _cluster(settings, app)
+    return findings
+
+
+def data_directory(settings: Settings) -> Finding:
+    """A real write, flushed to the disk, where the worker keeps its state."""
+    where = settings.state_dir
+    probe = where / f".doctor-{os.getpid()}"
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        with probe.open("wb") as file:
+            file.write(b"written by hardparts doctor")
+            file.flush()
+            os.fsync(file.fileno())
+        probe.unlink()
+    except OSError as error:
+        detail = f"{error.filename or where} can't be written: {error.strerror} (errno {error.errno})"
+        return Finding(
+            "data directory", "FAIL", detail, f"give this user write access to {where}, or set HARDPARTS_DATA_DIR"
+        )
+    return ok("data directory", f"{where.absolute()} takes writes")
+
+
+def imports(settings: Settings) -> Iterator[Finding]:
+    """`agents` and `tables` are names that other packages use too: each must come from the application's own tree."""
+    application_name = settings.app.partition(":")[0].partition(".")[0]
+    roots = {Path.cwd().resolve()} | {_root(name) for name in ("pipeline",)}
+    for name in dict.fromkeys((application_name, "agents", "tables")):
+        if name not in sys.modules and name != application_name:
+            continue  # this application has none
+        found = _root(name)
+        if found is None:
+            continue  # named by the application check
+        check = f"import {name}"
+        if found in roots:
+            yield ok(check, f"from {found / name}")
+        else:
+            remedy = f"uninstall what brought it, or run in an environment of its own; expected under {Path.cwd()}"
+            yield Finding(check, "FAIL", f"comes from {found / name}, not from the application's own tree", remedy)
+
+
+def contracts(app: App) -> Finding:
+    """Every contract file loads, and each topic that is read or written has one."""
+    try:
+        loaded = load_contracts(app.contracts_dir)
+        count = len(app.contracts)
+    except Misconfigured as error:
+        return Finding("contracts", "FAIL", str(error), "mend the file that is named")
+    types = sum(len(contract.types) for contract in loaded.values())
+    return ok("contracts", f"{count} topics, {types} types in {app.contracts_dir}")
+
+
+async def database(app: App) -> Finding:
+    """The read model answers; it is only needed by agents that write there, so it is a warning."""
+    target = Database(app.settings.database, app.read_model)
+    try:
+        await asyncio.to_thread(target.check)
+    except (Blocking, Misconfigured) as error:
+        return Finding(
+            "database", "WARN", str(error), "start it or set HARDPARTS_DATABASE_URL; agents that write there will wait"
+        )
+    except Exception as error:  # noqa: BLE001 - a URL that SQLAlchemy can't read, a driver that isn't installed
+        return Finding("database", "WARN", f"{type(error).__name__}: {error}", "mend HARDPARTS_DATABASE_URL")
+    finally:
+        target.close()
+    return ok("database", "answers, tables are there")
+
+
+async def _cluster(settings: Settings, app: App | None) -> list[Finding]:
+    address = ",".join(settings.brokers)
+    try:
+        async with connect(settings) as admin:
+            found = await admin.topics()
+            findings = [ok("broker", f"{address} answers")]
+            if app is not None:
+                findings += await _topics(app, admin, found)
+    except HardpartsError as error:
+        findings = [
+            Finding("broker", "FAIL", *_split(error)),
+            Finding("topics", "WARN", "not looked at: no broker answers"),
+        ]
+        return [*findings, clock(settings, None)]
+    names = [name for name in found if app is not None and name in {topic.name for topic in app.all_topics()}]
+    return [*findings, clock(settings, await _ahead_s(settings, {name: found[name].partitions for name in names}))]
+
+
+async def _topics(app: App, admin: Admin, found: dict[str, TopicFound]) -> list[Finding]:
+    wanted = catalogue(app)
+    names = [topic.name for topic in wanted]
+    configs = await admin.configs(name for name in names if name in found)
+    counts = {name: there.partitions for name, there in found.items()}
+    findings = [
+        Finding(f"topic {problem.topic}", "FAIL", problem.message, problem.remedy)
+        for problem in unfit(app, app.declared, names, counts)
+    ]
+    for difference in plan(wanted, found, configs):
+        if difference.kind == "missing":
+            continue  # named above
+        level: Level = "FAIL" if difference.kind == "partitions" else "WARN"
+        detail = f"{difference.kind} {difference.found}, the catalogue wants {difference.wanted}"
+        findings.append(
+            Finding(f"topic {difference.topic}", level, detail, difference.refused or "run `hardparts topics apply`")
+        )
+    if not findings:
+        findings.append(ok("topics", f"all {len(names)} as the catalogue wants them"))
+    return findings
+
+
+def clock(settings: Settings, ahead_s: float | None) -> Finding:
+    """This clock against the data directory's, and against the times of records; Kafka doesn't tell its own time.
+
+    ahead_s: by how much the newest record seen lies in the future; None when no broker could be asked.
+    """
+    remedy = "synchronise the clocks (NTP)"
+    now = time.time()
+    if now < CLOCK_FLOOR_S:
+        return Finding("clock", "FAIL", f"it is {time.strftime('%Y-%m-%d', time.gmtime(now))} here", remedy)
+    disk_s = _disk_clock_off_s(settings.state_dir)
+    if disk_s is not None and abs(disk_s) > CLOCK_OFF_MAX_S:
+        return Finding("clock", "WARN", f"the data directory's clock is {disk_s:+.1f} s from this one", remedy)
+    if ahead_s is not None and ahead_s > CLOCK_OFF_MAX_S:
+        detail = f"a record is {ahead_s:.0f} s ahead of this clock: it is slow, or a producer's is fast"
+        return Finding("clock", "WARN", detail, remedy)
+    seen = "no record is ahead of it" if ahead_s is not None else "not compared with records"
+    return ok(
+        "clock", f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(now))}, {seen} (Kafka doesn't tell its own time)"
+    )
+
+
+async def _ahead_s(settings: Settings, topics: dict[str, int]) -> float:
+    late_ms = int((time.time() + CLOCK_OFF_MAX_S) * 1000)
+    wanted = {TopicPartition(name, number): late_ms for name, count in topics.items() for number in range(count)}
+    if not wanted:
+        return 0.0
+    with suppress(HardpartsError, TimeoutError):
+        async with asyncio.timeout(CLOCK_TIMEOUT_S), reader(settings) as consumer:
+            found = await consumer.offsets_for_times(wanted)
+            return max(
+                (place.timestamp / 1000 - time.time() for place in found.values() if place is not None), default=0.0
+            )
+    return 0.0
+
+
+def _disk_clock_off_s(directory: Path) -> float | None:
+    probe = directory / f".doctor-clock-{os.getpid()}"
+    try:
+        probe.write_bytes(b"")
+        off_s = probe.stat().st_mtime - time.time()
+        probe.unlink()
+    except OSError:
+        return None
+    return off_s
+
+
+def _root(name: str) -> Path | None:
+    """The directory that holds the package `name`."""
+    module = sys.modules.get(name)
+    if module is None:
+        return None
+    places = [module.__file__] if module.__file__ else list(getattr(module, "__path__", []))
+    if not places:
+        return None
+    place = Path(places[0]).resolve()
+    return place.parent.parent if module.__file__ else place.parent
+
+
+def _split(error: HardpartsError) -> tuple[str, str]:
+    """A message "what: remedy" as its two parts."""
+    what, colon, remedy = str(error).rpartition(": ")
+    return (what, remedy) if colon else (str(error), "")

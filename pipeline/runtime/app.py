@@ -1,0 +1,295 @@
+"""The application: a Faust App whose topics are read in batches, by units, with our takeover in place of recovery."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+import faust
+from faust.types import TP
+from sqlalchemy import MetaData
+
+from pipeline.contracts.catalogue import load_contracts
+from pipeline.core.agent import Definition
+from pipeline.core.contract import Contract
+from pipeline.core.errors import Misconfigured
+from pipeline.core.topic import Catalogue, Topic
+from pipeline.runtime.alerts import Alerts
+from pipeline.runtime.check import check_topics, make_state_dir
+from pipeline.runtime.context import Context
+from pipeline.runtime.crashpoints import CrashPoints
+from pipeline.runtime.database import Database
+from pipeline.runtime.demand import Demand
+from pipeline.runtime.metrics import Metrics
+from pipeline.runtime.settings import Settings, read_settings
+from pipeline.runtime.store import shared_cache
+from pipeline.runtime.takeover import Tables
+from pipeline.runtime.topics import SourceTopics, changelog_topic, own_topics
+from pipeline.runtime.transport import BatchTransport
+from pipeline.runtime.units import Units
+from pipeline.runtime.watch import watch
+from pipeline.runtime.web import install, listening_port, require_free_port
+
+log = logging.getLogger("hardparts.app")
+
+HEARTBEATS_A_SESSION = 5
+REBALANCE_TIMEOUT_S = 10.0
+"""Units are released within 3 s; a member that needs longer than this is left out of the new generation."""
+
+
+class App(faust.App):
+    """`App(catalogue=…, modules=[…])`: the composition root of an application.
+
+    catalogue: every topic that the agents read or write. modules: where the agents are, imported when the app is
+    loaded. contracts: directory of the contracts, `<topic>/<type>.json` (HARDPARTS_CONTRACTS_DIR goes first).
+    read_model: the SQL tables that agents upsert into.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        modules: Sequence[str],
+        contracts: Path,
+        read_model: MetaData | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.settings = settings or read_settings()
+        self.catalogue = catalogue
+        self.modules = list(modules)
+        self.read_model = read_model
+        self._contracts_dir = self.settings.contracts_dir or contracts
+        self._contracts: dict[str, Contract] | None = None
+        self._declared: dict[str, Definition] = {}
+        self._context: Context | None = None
+        self._units: Units | None = None
+        self.block_cache = shared_cache()
+        self.fatal_error: BaseException | None = None
+        self._releasing = asyncio.Lock()
+        self.ready_partitions: list[int] | None = None
+        self.consumer_generation_id = 0
+        self.web_port = listening_port(self.settings)
+        session_s = self.settings.session_timeout_s
+        super().__init__(
+            self.settings.app_id,
+            broker=[f"kafka://{server}" for server in self.settings.brokers],
+            autodiscover=self.modules,
+            datadir=str(self.settings.state_dir / "faust"),
+            store="memory://",
+            key_serializer="raw",
+            value_serializer="raw",
+            TableManager=Tables,
+            Topic=SourceTopics,
+            topic_partitions=self.settings.partitions,
+            topic_replication_factor=self.settings.replication,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            table_standby_replicas=0,
+            stream_wait_empty=False,
+            stream_publish_on_commit=False,
+            stream_recovery_delay=0.0,
+            producer_threaded=False,
+            producer_acks=-1,
+            consumer_auto_offset_reset="earliest",
+            broker_commit_interval=1.0,
+            broker_session_timeout=session_s,
+            broker_heartbeat_interval=session_s / HEARTBEATS_A_SESSION,
+            broker_request_timeout=max(REBALANCE_TIMEOUT_S, session_s) + 30.0,  # a join waits for the others that long
+            broker_rebalance_timeout=max(REBALANCE_TIMEOUT_S, session_s),
+            broker_max_poll_interval=self.settings.max_poll_interval_s,
+            web_enabled=True,
+            web_host=self.settings.web_host,
+            web_bind=self.settings.web_host,
+            web_port=self.web_port,
+            web_in_thread=False,
+            web_tables_enabled=False,
+            web_router_enabled=False,
+        )
+
+    # ------------------------------------------------------------------ what is declared
+
+    def declare(self, definition: Definition) -> None:
+        """Register an agent; Misconfigured for a second one of that name or a topic outside the catalogue."""
+        if definition.name in self._declared:
+            raise Misconfigured(f"agent {definition.name!r} is declared twice")
+        for topic in (*definition.sources, *definition.outputs):
+            self.catalogue.require(topic, f"agent {definition.name!r}")
+        readers: dict[str, str] = {t.name: d.name for d in self._declared.values() for t in d.sources}
+        for topic in definition.sources:
+            if topic.name in readers:
+                raise Misconfigured(
+                    f"topic {topic.name!r} is read by agents {readers[topic.name]!r} and {definition.name!r}: "
+                    "one agent reads all types of a topic, or a second application (HARDPARTS_APP_ID) reads it too"
+                )
+        self._declared[definition.name] = definition
+
+    def runs(self, name: str) -> bool:
+        """Whether HARDPARTS_AGENTS lets this agent run here."""
+        return not self.settings.agent_names or name in self.settings.agent_names
+
+    @property
+    def declared(self) -> list[Definition]:
+        """Every agent of the application, whether it runs here or not."""
+        return list(self._declared.values())
+
+    @property
+    def definitions(self) -> list[Definition]:
+        """The agents that run here."""
+        return [definition for name, definition in self._declared.items() if self.runs(name)]
+
+    @property
+    def contracts_dir(self) -> Path:
+        """Where the contracts are."""
+        return self._contracts_dir
+
+    @property
+    def contracts(self) -> dict[str, Contract]:
+        """topic → contract; Misconfigured when a topic that is read or written has none."""
+        if self._contracts is None:
+            loaded = load_contracts(self._contracts_dir)
+            for definition in self._declared.values():
+                for topic in (*definition.sources, *definition.outputs):
+                    if topic.name not in loaded:
+                        raise Misconfigured(
+                            f"topic {topic.name!r} has no contract: add {self._contracts_dir / topic.name}/<type>.json"
+                        )
+                known = {type_ for topic in definition.sources for type_ in loaded[topic.name].types}
+                for type_ in definition.handlers:
+                    if type_ not in known:
+                        raise Misconfigured(
+                            f"agent {definition.name!r} handles {type_!r}, which no contract of its sources names"
+                        )
+            self._contracts = dict(loaded)
+        return self._contracts
+
+    def changelog(self, definition: Definition) -> str:
+        """The changelog topic of an agent."""
+        return self.settings.changelog(definition.name)
+
+    def all_topics(self) -> list[Topic]:
+        """The catalogue, our own topics and the changelogs: what `topics apply` makes."""
+        changelogs = [
+            changelog_topic(self.changelog(definition), definition.sources[0].partitions)
+            for definition in self.declared
+        ]
+        return [*self.catalogue, *own_topics(self.settings), *changelogs]
+
+    # ------------------------------------------------------------------ what runs
+
+    @property
+    def context(self) -> Context:
+        """What the units share; made on first use, inside the running loop."""
+        if self._context is None:
+            settings = self.settings
+            self._context = Context(
+                app_id=settings.app_id,
+                app_version=app_version(),
+                bootstrap=settings.brokers,
+                security={},
+                contracts=self.contracts,
+                partitions={},
+                errors_topic=settings.topic("errors"),
+                audit_topic=settings.topic("audit"),
+                demand=Demand(settings.demand),
+                metrics=Metrics(),
+                alerts=Alerts(settings.alert_webhook),
+                database=Database(settings.database, self.read_model),
+                fatal=self.fatal,
+                crash=CrashPoints.armed(),
+            )
+        return self._context
+
+    @property
+    def units(self) -> Units:
+        """The units of this worker."""
+        if self._units is None:
+            self._units = Units(self.context, self.settings.batch_records_max)
+        return self._units
+
+    def fatal(self, error: BaseException) -> None:
+        """Stop the process with this error: going on would lose or repeat something."""
+        if self.fatal_error is None:
+            self.fatal_error = error
+            self._crashing = asyncio.get_running_loop().create_task(self.crash(error))
+
+    def note_ready(self, partitions: list[int]) -> None:
+        """A takeover is done: these partition numbers run here (none is fine too)."""
+        self.ready_partitions = partitions
+        shown = ",".join(map(str, partitions)) or "none"
+        agents = ",".join(definition.name for definition in self.definitions)
+        web = f"http://{self.settings.web_host}:{self.web_port}"
+        print(f"ready partitions={shown} agents={agents} web={web}", flush=True)
+
+    async def still_member(self) -> None:
+        """Wait for a heartbeat, later than now, of the generation in which we are."""
+        group, asked_at = cast(Any, self.consumer).group, time.monotonic()
+        while group.heartbeat_at_s <= asked_at:  # noqa: ASYNC110 - the heartbeat happens in another thread
+            await asyncio.sleep(self.settings.session_timeout_s / HEARTBEATS_A_SESSION / 4)
+
+    async def on_first_start(self) -> None:
+        """Check what the broker has before the first record is read."""
+        require_free_port(self.settings)
+        make_state_dir(self.settings)
+        self.require_own_agents()
+        await super().on_first_start()
+        self.context.partitions.update(await check_topics(self))
+        takeover = cast(Tables, self.tables).recovery
+        self.add_future(watch(self.units, cast(Any, self.consumer).group.failure, lambda: takeover.trouble))
+
+    def on_webserver_init(self, web: Any) -> None:
+        """Add our pages to Faust's web server."""
+        install(self, web.web_app.router)
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self, loop=self.loop)
+
+    async def _on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await self._release()
+        await super()._on_partitions_revoked(revoked)
+
+    async def _stop_consumer(self) -> None:
+        await self._release()
+        await super()._stop_consumer()
+        await self.context.alerts.drain()
+        self.context.database.close()
+
+    async def _release(self) -> None:
+        """Everything that this worker owns, finished or abandoned, and what was finished committed.
+
+        One at a time: a stop may come in the middle of a rebalance.
+        """
+        async with self._releasing:
+            await cast(Tables, self.tables).recovery.revoke_all()
+            self.ready_partitions = None
+            consumer = cast(Any, self._consumer)
+            if consumer is None:
+                return
+            consumer.stop_flow()
+            await self.units.stop()
+            await consumer.maybe_wait_for_commit_to_finish()  # Faust's commit() would leave it at that
+            await consumer.force_commit()
+            self.units.forget()
+
+    def require_own_agents(self) -> None:
+        """Misconfigured when an agent was made by Faust's `@app.agent`: no record would ever come to it."""
+        for name in self.agents:
+            if name not in self._declared:
+                raise Misconfigured(f"agent {name!r} is made by @app.agent: make it by Agent(app, name, sources=[…])")
+
+    def select(self, names: Iterable[str]) -> list[Definition]:
+        """Agents by name; Misconfigured for one that isn't declared."""
+        for name in names:
+            if name not in self._declared:
+                raise Misconfigured(f"no agent {name!r}: there are {', '.join(sorted(self._declared))}")
+        return [self._declared[name] for name in names]
+
+
+def app_version() -> str:
+    """The version of the installed package."""
+    try:
+        return metadata.version("hardparts")
+    except metadata.PackageNotFoundError:
+        return "0+unknown"

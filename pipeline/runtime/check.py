@@ -1,0 +1,186 @@
+"""Before the first record: every topic is there, with the partition counts that the agents need."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from pipeline.core.agent import Definition
+from pipeline.core.errors import Misconfigured
+from pipeline.core.settle import Limits
+from pipeline.runtime.admin import BrokerAway, connect
+from pipeline.runtime.ownership import BATCH_BYTES_MAX
+from pipeline.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from pipeline.runtime.app import App
+
+log = logging.getLogger("hardparts.check")
+
+BATCH_OVERHEAD_BYTES = 200
+"""Header of a record batch, and room for the framing of the one record in it."""
+BATCH_BYTES_FLOOR = 16_000
+"""Eight rows under keys of 1,000 bytes, and an error record with its explanation, fit."""
+RETRY_FIRST_S, RETRY_CAP_S = 0.5, 10.0
+SAY_AGAIN_EVERY = 6
+
+
+class Unfit(NamedTuple):
+    """What keeps the application from running on this cluster."""
+
+    topic: str
+    message: str
+    remedy: str
+
+
+def make_state_dir(settings: Settings) -> None:
+    """The directory of this instance's state, with Faust's inside (Faust itself makes only the last part)."""
+    try:
+        settings.state_dir.joinpath("faust").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured(
+            f"HARDPARTS_DATA_DIR: {settings.state_dir}: {error.strerror} (errno {error.errno})"
+        ) from error
+
+
+async def check_topics(app: "App") -> dict[str, int]:
+    """topic → partition count of everything that the agents running here read or write.
+
+    Waits while no broker answers. Misconfigured names each missing topic and each agent whose counts are unequal. The
+    application's limits become those of the topics.
+    """
+    names = topics_needed(app)
+    counts, configs = await _patiently(app, names)
+    missing = [name for name in names if name not in counts]
+    if missing:
+        raise Misconfigured(f"topics missing: {', '.join(missing)}: create them with `hardparts topics apply`")
+    changelogs = [app.changelog(definition) for definition in app.definitions]
+    problems = [
+        *unfit(app, app.definitions, names, counts),
+        *unkept(changelogs, configs),
+        *too_small(written(app), configs),
+    ]
+    if problems:
+        raise Misconfigured("; ".join(f"{problem.message}: {problem.remedy}" for problem in problems))
+    sizes = {name: int(config["max.message.bytes"]) for name, config in configs.items()}
+    app.context.limits = limits(sizes, changelogs)
+    return counts
+
+
+def wait_until_fit(app: "App") -> bool:
+    """`check_topics` ahead of Faust, whose worker would show its Misconfigured as a stack; False when a signal came."""
+
+    async def check() -> bool:
+        loop, checking = asyncio.get_running_loop(), asyncio.ensure_future(check_topics(app))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, checking.cancel)
+        try:
+            await checking
+        except asyncio.CancelledError:
+            return False
+        return True
+
+    return asyncio.run(check())
+
+
+def topics_needed(app: "App") -> list[str]:
+    """Names of what the agents running here read or write, changelogs and our own topics among them."""
+    named: dict[str, None] = {}
+    for definition in app.definitions:
+        named.update(dict.fromkeys(topic.name for topic in (*definition.sources, *definition.outputs)))
+        named[app.changelog(definition)] = None
+    own = [app.settings.topic("errors"), app.settings.topic("audit")]
+    return list(named | dict.fromkeys(own))
+
+
+def unfit(
+    app: "App", definitions: Iterable[Definition], names: Iterable[str], counts: Mapping[str, int]
+) -> list[Unfit]:
+    """Missing topics, and agents whose sources and changelog differ in their partition counts (counts: as they are)."""
+    missing = [name for name in names if name not in counts]
+    problems = [
+        Unfit(name, f"topic {name} doesn't exist", "create it with `hardparts topics apply`") for name in missing
+    ]
+    for definition in definitions:
+        changelog = app.changelog(definition)
+        parts = {name: counts[name] for name in (*(t.name for t in definition.sources), changelog) if name in counts}
+        if len(set(parts.values())) > 1:
+            shown = ", ".join(f"{name} has {count}" for name, count in parts.items())
+            message = (
+                f"agent {definition.name} needs equal partition counts of its sources and its changelog, but {shown}"
+            )
+            remedy = "see `hardparts topics plan`; a topic that has grown must be filled anew by key, into a new topic"
+            problems.append(Unfit(changelog, message, remedy))
+    return problems
+
+
+def unkept(changelogs: Iterable[str], configs: Mapping[str, Mapping[str, str]]) -> list[Unfit]:
+    """Changelogs from which the broker deletes rows that a rebuild needs. configs: topic → settings in force."""
+    found = {name: configs[name].get("cleanup.policy", "") for name in changelogs if name in configs}
+    return [
+        Unfit(
+            name,
+            f"changelog {name} has cleanup.policy={policy} where it needs compact: its rows would be lost",
+            "set it with `hardparts topics apply`",
+        )
+        for name, policy in found.items()
+        if {part.strip() for part in policy.split(",")} != {"compact"}
+    ]
+
+
+def written(app: "App") -> set[str]:
+    """Names of the topics that the agents running here write, changelogs and our own topics among them."""
+    sources = {topic.name for definition in app.definitions for topic in definition.sources}
+    outputs = {topic.name for definition in app.definitions for topic in definition.outputs}
+    return (set(topics_needed(app)) - sources) | outputs
+
+
+def too_small(topics: Iterable[str], configs: Mapping[str, Mapping[str, str]]) -> list[Unfit]:
+    """Topics that wouldn't take even what is written without asking for their limit."""
+    found = {name: int(configs[name]["max.message.bytes"]) for name in sorted(topics) if name in configs}
+    return [
+        Unfit(name, f"topic {name} has max.message.bytes={size}", f"raise it to {BATCH_BYTES_FLOOR} or more")
+        for name, size in found.items()
+        if size < BATCH_BYTES_FLOOR
+    ]
+
+
+def limits(batch_bytes_max: Mapping[str, int], changelogs: Iterable[str]) -> Limits:
+    """The largest record of each topic and the largest set of rows, given each topic's `max.message.bytes`."""
+    fits = {name: min(size, BATCH_BYTES_MAX) - BATCH_OVERHEAD_BYTES for name, size in batch_bytes_max.items()}
+    rows = min((fits[name] for name in changelogs if name in fits), default=BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES)
+    return Limits(
+        rows_bytes_max=max(rows, 1), record_bytes_max=fits, record_bytes_default=BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES
+    )
+
+
+async def _patiently(app: "App", names: list[str]) -> tuple[dict[str, int], dict[str, dict[str, str]]]:
+    """Partition counts of those that are there, and their settings in force."""
+    delay_s, attempt = RETRY_FIRST_S, 0
+    while True:
+        try:
+            with _quiet_client():
+                async with connect(app.settings) as admin:
+                    counts = {name: found.partitions for name, found in (await admin.topics(names)).items()}
+                    configs = await admin.configs(counts)
+        except BrokerAway as error:
+            if attempt % SAY_AGAIN_EVERY == 0:
+                log.warning("waiting: %s", error)
+            attempt += 1
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, RETRY_CAP_S)
+        else:
+            return counts, configs
+
+
+@contextmanager
+def _quiet_client() -> Iterator[None]:
+    """aiokafka logs each refused connection as an error; one line of ours says it."""
+    client, level = logging.getLogger("aiokafka"), logging.getLogger("aiokafka").level
+    client.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        client.setLevel(level)

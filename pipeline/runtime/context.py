@@ -1,0 +1,50 @@
+"""What every unit of a worker shares."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from pipeline.core.backoff import Backoff
+from pipeline.core.contract import Contract
+from pipeline.core.settle import Limits
+from pipeline.runtime.alerts import Alerts
+from pipeline.runtime.crashpoints import CrashPoints
+from pipeline.runtime.database import Database
+from pipeline.runtime.demand import Demand
+from pipeline.runtime.metrics import Metrics
+
+
+@dataclass(slots=True)
+class Context:
+    """Settings and services of one worker process, as the units need them.
+
+    incarnation: tells this process from every other, for claims. partitions: topic → partition count. fatal: called
+    with an exception after which the process must not go on. room: set when a unit can take more. acting: outside
+    effects, by unit name and claim row, that this process has begun and not yet recorded.
+    """
+
+    app_id: str
+    app_version: str
+    bootstrap: list[str]
+    security: dict[str, Any]
+    contracts: Mapping[str, Contract]
+    partitions: dict[str, int]
+    errors_topic: str
+    audit_topic: str
+    demand: Demand
+    metrics: Metrics
+    alerts: Alerts
+    database: Database
+    fatal: Callable[[BaseException], None]
+    room: asyncio.Event = field(default_factory=asyncio.Event)
+    limits: Limits = field(default_factory=Limits)
+    backoff: Backoff = field(default_factory=Backoff)
+    incarnation: str = field(default_factory=lambda: uuid4().hex)
+    acting: set[tuple[str, bytes]] = field(default_factory=set)
+    crash: CrashPoints = field(default_factory=CrashPoints)
+    jitter: Callable[[float, float], float] = random.uniform
+    now_ms: Callable[[], int] = lambda: int(time.time() * 1000)

@@ -1,0 +1,229 @@
+"""The SQL read model: idempotent upserts, one transaction a batch.
+
+Data that the database refuses is the record's fault: the transaction is rolled back and each offender is named, so that
+the batch is redone without it. Every other failure is the database's fault and blocks.
+"""
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event, func, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError, StatementError
+
+from pipeline.core.effects import Upsert
+from pipeline.core.errors import Blocking, HardpartsError, Misconfigured
+
+CONNECT_TIMEOUT_S = 3
+SILENCE_MAX_S = 10
+"""After which PostgreSQL ends a statement, and the operating system a connection whose other side is silent."""
+
+KEEPALIVE_S = 5
+ANSWER_TIMEOUT_S = 15.0
+"""How long a unit waits for its rows. The write may still happen later: it is idempotent."""
+
+BIND_ERRORS = (OverflowError, UnicodeError)
+"""What a driver raises as it is for a value that it can't bind."""
+
+
+class UpsertsRejected(HardpartsError):
+    """The database refuses these rows: `reasons` maps the position of each to why."""
+
+    def __init__(self, reasons: dict[int, str]) -> None:
+        super().__init__(f"the database refuses {len(reasons)} rows: {next(iter(reasons.values()))}")
+        self.reasons = reasons
+
+
+class Database:
+    """The read model at a SQLAlchemy URL, with the tables of `metadata`; connected at the first use."""
+
+    def __init__(self, url: str, metadata: MetaData | None) -> None:
+        self._url = url
+        self._metadata = metadata
+        self._engine: Engine | None = None
+        self._ready = False
+        self._connecting = threading.Lock()
+
+    async def write(self, upserts: Sequence[Upsert]) -> None:
+        """All of them, in order, in one transaction.
+
+        Raises Blocking when the database is away, UpsertsRejected when it refuses some of them.
+        """
+        if upserts:
+            try:
+                await asyncio.wait_for(_in_thread(lambda: self._write(upserts)), ANSWER_TIMEOUT_S)
+            except TimeoutError as error:
+                raise Blocking(f"no answer within {ANSWER_TIMEOUT_S:g} s", "database") from error
+
+    def check(self) -> None:
+        """Connect and create missing tables; raises as `write` does."""
+        self._guarded(self._connected)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def _write(self, upserts: Sequence[Upsert]) -> None:
+        reasons = self._guarded(lambda: self._all_at_once(upserts))
+        if reasons:
+            raise UpsertsRejected(reasons)
+
+    def _guarded(self, work: Any) -> Any:
+        try:
+            return work()
+        except (SQLAlchemyError, *BIND_ERRORS, OSError) as error:
+            raise Blocking(_reason(error), "database") from error
+
+    def _connected(self) -> Engine:
+        with self._connecting:  # each unit writes in a thread of its own
+            if self._engine is None:
+                self._engine = _engine(make_url(self._url))
+            if not self._ready and self._metadata is not None:
+                self._create_tables(self._engine, self._metadata)
+                self._ready = True
+            return self._engine
+
+    @staticmethod
+    def _create_tables(engine: Engine, metadata: MetaData) -> None:
+        try:
+            metadata.create_all(engine)
+        except SQLAlchemyError:  # another worker may have been quicker: then they are there the second time
+            metadata.create_all(engine)
+
+    def _all_at_once(self, upserts: Sequence[Upsert]) -> dict[int, str]:
+        engine = self._connected()
+        try:
+            with engine.begin() as connection:
+                for _, run in groupby(upserts, key=_shape):  # rows of one statement, in order, in one call
+                    same = list(run)
+                    connection.execute(self._statement(same[0]), [dict(upsert.values) for upsert in same])
+        except (SQLAlchemyError, *BIND_ERRORS) as error:
+            if not _is_data_fault(error):
+                raise
+            reasons = self._offenders(engine, upserts)
+            if not reasons:  # each row is fine by itself, so nothing is written and no record can be blamed
+                raise
+            return reasons
+        return {}
+
+    def _offenders(self, engine: Engine, upserts: Sequence[Upsert]) -> dict[int, str]:
+        """Which rows the database refuses, each tried in a savepoint of a transaction that is rolled back."""
+        reasons: dict[int, str] = {}
+        with engine.connect() as connection:
+            for position, upsert in enumerate(upserts):
+                savepoint = connection.begin_nested()
+                try:
+                    connection.execute(self._statement(upsert), dict(upsert.values))
+                    savepoint.commit()
+                except (SQLAlchemyError, *BIND_ERRORS) as error:
+                    savepoint.rollback()
+                    if not _is_data_fault(error):
+                        raise
+                    reasons[position] = _reason(error)
+            connection.rollback()
+        return reasons
+
+    def _statement(self, upsert: Upsert) -> Any:
+        if self._metadata is None or upsert.table not in self._metadata.tables:
+            raise Misconfigured(f"the application declares no SQL table {upsert.table!r}: add it to its read model")
+        table = self._metadata.tables[upsert.table]
+        dialect: Any = postgresql if self._url.startswith("postgresql") else sqlite
+        statement = dialect.insert(table)
+        keys = list(table.primary_key.columns)
+        if not upsert.greatest:
+            return statement.on_conflict_do_nothing(index_elements=keys)
+        larger = func.greatest if dialect is postgresql else func.max
+        newer = {name: larger(table.c[name], statement.excluded[name]) for name in upsert.greatest}
+        return statement.on_conflict_do_update(index_elements=keys, set_=newer)
+
+
+def _shape(upsert: Upsert) -> tuple[object, ...]:
+    return upsert.table, upsert.greatest, *upsert.values
+
+
+def _engine(url: URL) -> Engine:
+    options: dict[str, Any] = {"pool_pre_ping": True, "hide_parameters": True}
+    if url.get_backend_name() == "postgresql":
+        options["connect_args"] = _limits(url)
+    engine = create_engine(url, **options)
+    if url.get_backend_name() == "sqlite":  # pysqlite begins nothing before a savepoint: what is probed would stay
+        event.listen(engine, "connect", _begin_nothing)
+        event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _limits(url: URL) -> dict[str, Any]:
+    """How long a silent server may keep us, where the URL says nothing else; libpq's words."""
+    limits: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "tcp_user_timeout": SILENCE_MAX_S * 1000,
+        "keepalives_idle": KEEPALIVE_S,
+        "keepalives_interval": KEEPALIVE_S,
+    }
+    limits = {name: limit for name, limit in limits.items() if name not in url.query}
+    given = url.query.get("options", os.environ.get("PGOPTIONS", ""))
+    others = given if isinstance(given, str) else " ".join(given)
+    limits["options"] = f"-c statement_timeout={SILENCE_MAX_S * 1000} {others}".strip()  # the last of two counts
+    return limits
+
+
+def _begin_nothing(connection: Any, _record: object) -> None:
+    connection.isolation_level = None
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # SQLite may not wait for a lock that a reader asks for later
+
+
+def _is_data_fault(error: Exception) -> bool:
+    """Whether the record is to blame: its data, its integrity or a value that can't be bound. What is unknown isn't."""
+    if isinstance(error, BIND_ERRORS):
+        return True
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, StatementError)  # a value that can't be made ready for the driver
+    if error.connection_invalidated or isinstance(error, OperationalError):
+        return False
+    if isinstance(error, (IntegrityError, DataError)):
+        return True
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    if state:
+        return state.startswith(("22", "23"))
+    return any(word in str(error.orig) for word in ("binding parameter", "cannot adapt"))  # sqlite3's, psycopg's
+
+
+def _reason(error: BaseException) -> str:
+    cause = getattr(error, "orig", None) or error
+    first_line = str(cause).strip().splitlines()[:1]
+    return f"{type(cause).__name__}: {first_line[0] if first_line else ''}"[:300]
+
+
+async def _in_thread(work: Callable[[], None]) -> None:
+    """`work` in a thread that the end of the process doesn't wait for, unlike an executor's."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: BaseException | None) -> None:
+        if done.done():  # nobody waits any more
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        failure: BaseException | None = None
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is awaited
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, failure)
+
+    threading.Thread(target=run, name="hardparts-database", daemon=True).start()
+    await done

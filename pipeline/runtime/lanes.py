@@ -1,0 +1,81 @@
+"""Running the handlers of one batch side by side over keys, in order within a key, up to the first one that blocks."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+from pipeline.core.decode import Decided
+from pipeline.core.errors import HardpartsError, OwnershipLost
+from pipeline.core.outcome import Applied, Blocked, Candidate, Outcome
+from pipeline.runtime.demand import Demand
+from pipeline.runtime.ownership import ProducerBroken
+from pipeline.runtime.store import StoreDamaged
+
+Pending = dict[bytes, bytes | None]
+
+
+class Lanes:
+    """One lane a key. Each running handler holds a slot of the worker's demand.
+
+    handle: one candidate, given the rows that this batch has written so far → what became of it.
+    """
+
+    def __init__(
+        self,
+        unit: str,
+        demand: Demand,
+        decided: Sequence[Decided],
+        handle: Callable[[Candidate, Pending], Awaitable[Outcome | Blocked]],
+    ) -> None:
+        self._unit, self._demand, self._decided, self._handle = unit, demand, decided, handle
+        self._pending: Pending = {}
+        self._results: dict[int, Outcome | Blocked] = {}
+        self._first_blocked = len(decided)
+        self._lost: HardpartsError | None = None
+        lanes: dict[str, deque[int]] = {}
+        for position, item in enumerate(decided):
+            if isinstance(item, Candidate):
+                lanes.setdefault(item.event.key, deque()).append(position)
+            else:
+                self._results[position] = item
+        self._ready = deque(lanes.values())
+
+    async def run(self) -> tuple[list[Outcome], Blocked | None]:
+        """Outcomes of the records before the first one that blocks, and that one; what later ones did is dropped."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._demand.limit, len(self._ready))):
+                group.create_task(self._work())
+        if self._lost is not None:
+            raise self._lost
+        outcomes: list[Outcome] = []
+        for position in range(len(self._decided)):
+            result = self._results[position]
+            if isinstance(result, Blocked):
+                return outcomes, result
+            outcomes.append(result)
+        return outcomes, None
+
+    async def _work(self) -> None:
+        try:
+            while self._ready:
+                await self._run_lane(self._ready.popleft())
+        except (OwnershipLost, ProducerBroken, StoreDamaged) as error:
+            # not a handler's failure: the whole batch is redone
+            self._ready.clear()
+            self._lost = error
+
+    async def _run_lane(self, positions: deque[int]) -> None:
+        while positions and positions[0] < self._first_blocked:
+            position = positions.popleft()
+            item = self._decided[position]
+            assert isinstance(item, Candidate)
+            async with self._demand.slot(self._unit):
+                if position > self._first_blocked:
+                    return
+                result = await self._handle(item, self._pending)
+            self._results[position] = result
+            if isinstance(result, Blocked):
+                self._first_blocked = min(self._first_blocked, position)
+                return
+            if isinstance(result, Applied):
+                self._pending.update(result.rows)

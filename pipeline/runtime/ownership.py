@@ -1,0 +1,169 @@
+"""A unit's producer: whoever starts it last owns the unit, and the broker refuses what an earlier owner still sends.
+
+aiokafka's public API has fencing only inside transactions, at about 30 ms each. Here the producer starts as a
+transactional one, so that InitProducerId raises the epoch of the unit's id, and then sends plain idempotent batches
+that carry producer id and epoch: about 1 ms each. The one private attribute that this needs is cleared in `take`;
+aiokafka is pinned and `tests/kafka/test_fencing.py` shows that it holds.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    KafkaError,
+    OutOfOrderSequenceNumber,
+    ProducerClosed,
+    ProducerFenced,
+)
+
+from pipeline.core.errors import HardpartsError, OwnershipLost
+from pipeline.core.state import Row
+
+REQUEST_TIMEOUT_MS = 10_000
+BATCH_BYTES_MAX = 900_000
+"""One record batch; the broker's default limit is 1,048,588 bytes."""
+OWNER_AGE_MAX_S = 2 * 24 * 3600.0
+"""Then ownership is taken anew: brokers forget a transactional id that wasn't started for 7 days (Kafka's default), and
+its next owner would get another producer id, which refuses nothing of the older one."""
+
+ROW_OVERHEAD_BYTES = 32
+_NO_HEADERS: list[tuple[str, bytes]] = []
+
+
+class ProducerBroken(HardpartsError):
+    """A produce error that isn't retried: later batches would fail too, so ownership is taken anew and work redone."""
+
+
+class Owner:
+    """The fenced producer of one unit. After the first error it is of no use: `abandon` it and take ownership anew."""
+
+    def __init__(self, producer: AIOKafkaProducer, unit: str) -> None:
+        self._producer = producer
+        self.unit = unit
+        self.taken_at_s = time.monotonic()
+        self.waiting_since: float | None = None
+        self._waits: dict[tuple[str, int], int] = {}
+
+    @classmethod
+    async def take(cls, bootstrap: Sequence[str], unit: str, security: dict[str, Any]) -> "Owner":
+        """Become the owner of `unit`. Earlier owners are refused once this one has written where they write."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=list(bootstrap),
+            client_id=unit,
+            transactional_id=unit,
+            acks="all",
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            max_batch_size=BATCH_BYTES_MAX,
+            max_request_size=BATCH_BYTES_MAX + 100_000,
+            **security,
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await cls(producer, unit).abandon(1.0)
+            raise
+        producer._txn_manager.transactional_id = None
+        return cls(producer, unit)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since ownership was taken."""
+        return time.monotonic() - self.taken_at_s
+
+    @property
+    def waits_for(self) -> list[str]:
+        """`topic[partition]` of each record batch that isn't acknowledged yet, sorted."""
+        return [f"{topic}[{partition}]" for topic, partition in sorted(self._waits)]
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions `topic` has; KafkaError when it doesn't exist."""
+        return len(await self._producer.partitions_for(topic))
+
+    async def append_rows(
+        self, topic: str, partition: int, events: Iterable[Sequence[Row]], bytes_max: int = BATCH_BYTES_MAX - 1000
+    ) -> int:
+        """Append the rows of each event, an event's rows never split over two record batches; the next offset.
+
+        bytes_max: of a record batch's rows; an event with more has a record batch of its own.
+
+        One record batch is in flight at a time, so that what is on the topic is always a prefix of the events.
+        """
+        builder, count, size = self._producer.create_batch(), 0, 0
+        end = -1
+        for rows in events:
+            bytes_more = 0
+            for key, value in rows:
+                bytes_more += len(key) + len(value or b"") + ROW_OVERHEAD_BYTES
+            if count and size + bytes_more > bytes_max:
+                end = await self._send(builder, topic, partition) + count
+                builder, count, size = self._producer.create_batch(), 0, 0
+            append = builder.append
+            for key, value in rows:
+                if append(timestamp=None, key=key, value=value, headers=_NO_HEADERS) is None:
+                    raise ProducerBroken(f"{self.unit}: rows of one event don't fit a record batch")
+            count += len(rows)
+            size += bytes_more
+        if count:
+            end = await self._send(builder, topic, partition) + count
+        return end
+
+    def new_batch(self) -> Any:
+        """An empty record batch builder."""
+        return self._producer.create_batch()
+
+    async def send_batches(self, batches: Sequence[tuple[Any, str, int]]) -> None:
+        """Send these (builder, topic, partition) and wait for every ack."""
+        results = await asyncio.gather(*(self._send(*batch) for batch in batches), return_exceptions=True)
+        errors = [result for result in results if isinstance(result, BaseException)]
+        if errors:
+            raise next((error for error in errors if isinstance(error, OwnershipLost)), errors[0])
+
+    async def _send(self, builder: Any, topic: str, partition: int) -> int:
+        """One record batch, acknowledged; its first offset."""
+        builder.close()
+        where, waits = (topic, partition), self._waits
+        if not waits:
+            self.waiting_since = time.monotonic()
+        waits[where] = waits.get(where, 0) + 1
+        try:
+            acked = await self._producer.send_batch(builder, topic, partition=partition)
+            metadata = await acked
+        except InvalidProducerIdMapping as error:
+            raise OwnershipLost(f"{self.unit}: its producer id has expired at {topic}[{partition}]") from error
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            raise OwnershipLost(f"{self.unit}: another owner writes to {topic}[{partition}]") from error
+        except (KafkaError, OutOfOrderSequenceNumber, ProducerClosed, AssertionError) as error:
+            raise ProducerBroken(f"{self.unit}: {topic}[{partition}]: {type(error).__name__}: {error}") from error
+        finally:
+            waits[where] -= 1
+            if not waits[where]:
+                del waits[where]
+                if not waits:
+                    self.waiting_since = None
+        if metadata.offset < 0:
+            raise ProducerBroken(f"{self.unit}: {topic}[{partition}] acknowledged without an offset")
+        return int(metadata.offset)
+
+    async def abandon(self, timeout_s: float = 3.0) -> None:
+        """Stop sending and close the sockets now; what was in flight may or may not have been written."""
+        producer = self._producer
+        if producer._closed:
+            return
+        producer._closed = True
+        sender = producer._sender.sender_task
+        if sender is not None:
+            sender.cancel()
+        await _bounded(producer.client.close, timeout_s)
+        if sender is not None:
+            await asyncio.wait([sender], timeout=timeout_s)
+
+
+async def _bounded(close: Callable[[], Awaitable[None]], timeout_s: float) -> None:
+    with contextlib.suppress(Exception):
+        await asyncio.wait_for(close(), timeout_s)

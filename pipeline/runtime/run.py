@@ -1,0 +1,52 @@
+"""Running a worker process: settings → application → checks → Faust's worker."""
+
+import gc
+import logging
+import os
+import sys
+
+from faust.worker import Worker
+
+from pipeline.runtime.check import make_state_dir, wait_until_fit
+from pipeline.runtime.load import load_app
+from pipeline.runtime.repeats import quieten
+from pipeline.runtime.settings import read_settings
+from pipeline.runtime.web import require_free_port
+
+log = logging.getLogger("hardparts")
+
+
+def run_worker(*, instance: str | None, web_port: int | None, loglevel: int) -> int:
+    """Run until stopped by a signal (0) or by an error after which going on would be wrong (1)."""
+    settings = read_settings(instance=instance, web_port=web_port)
+    os.environ["HARDPARTS_INSTANCE"] = settings.instance
+    os.environ["HARDPARTS_WEB_PORT"] = str(settings.web_port)
+    if sys.platform != "win32":
+        import uvloop
+
+        uvloop.install()
+    app = load_app(settings)
+    require_free_port(settings)
+    make_state_dir(settings)
+    if not wait_until_fit(app):
+        return 0
+    app.finalize()
+    app.require_own_agents()
+    gc.collect()
+    gc.freeze()  # what is loaded now stays: collections needn't walk it
+    gc.set_threshold(400_000, 20, 100)  # batches die young and whole; a collection in between walks them for nothing
+    quieten()
+    worker = Worker(app, loglevel=loglevel, quiet=True, redirect_stdouts=False)
+    worker.spinner = None  # it writes terminal codes into pipes
+    status = 0
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    except Exception:
+        if app.fatal_error is None:
+            raise
+    if app.fatal_error is not None:
+        log.error("stopped: %s: %s", type(app.fatal_error).__name__, app.fatal_error)
+        return 1
+    return status

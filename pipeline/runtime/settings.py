@@ -1,0 +1,113 @@
+"""Settings: from flags, then the environment (`HARDPARTS_…`), then these defaults. Checked when they are read."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.core.errors import Misconfigured
+
+DEFAULT_PORT = 9092
+
+
+class Settings(BaseSettings):
+    """One field a setting; the environment variable is HARDPARTS_ and the field's name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="HARDPARTS_", extra="ignore", frozen=True)
+
+    broker: str = "kafka://127.0.0.1:9092"
+    app: str = "agents.app:app"
+    app_id: str = Field("hardparts", pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    agents: str = ""
+    contracts_dir: Path | None = None
+    data_dir: Path = Path(".hardparts")
+    instance: str = Field(default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9._-]{1,200}$")
+    partitions: int = Field(8, ge=1, le=10_000)
+    replication: int = Field(1, ge=1, le=10)
+    processing_guarantee: Literal["at_least_once"] = "at_least_once"
+    batch_records_max: int = Field(1000, ge=1, le=100_000)
+    demand: int = Field(50, ge=1, le=10_000)
+    session_timeout_s: float = Field(30.0, ge=1)
+    max_poll_interval_s: float = Field(1000.0, ge=1)
+    database_url: str = Field("", repr=False)  # may hold a password
+    smtp_url: SecretStr | None = None
+    alert_webhook: str = Field("", repr=False)  # may hold a token
+    web_host: str = "127.0.0.1"
+    web_port: int = Field(6066, ge=0, le=65535)
+
+    @field_validator("broker")
+    @classmethod
+    def _broker_is_reachable_by_name(cls, value: str) -> str:
+        parse_brokers(value)
+        return value
+
+    @property
+    def brokers(self) -> list[str]:
+        """`host:port` of each bootstrap server."""
+        return parse_brokers(self.broker)
+
+    @property
+    def state_dir(self) -> Path:
+        """Where this instance keeps its state."""
+        return self.data_dir / self.instance
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL of the read model."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'read-model.sqlite3'}"
+
+    @property
+    def agent_names(self) -> frozenset[str]:
+        """The agents to run; empty means all of the application's."""
+        return frozenset(name.strip() for name in self.agents.split(",") if name.strip())
+
+    def topic(self, name: str) -> str:
+        """One of our own topics: `<app id>.<name>`."""
+        return f"{self.app_id}.{name}"
+
+    def changelog(self, agent: str) -> str:
+        """The changelog topic of an agent's table."""
+        return f"{self.app_id}-{agent}-changelog"
+
+
+def parse_brokers(value: str) -> list[str]:
+    """`kafka://a:1,b:2` → ["a:1", "b:2"]; ValueError names the part that is wrong."""
+    servers = []
+    for part in value.split(","):
+        address = part.strip().removeprefix("kafka://").rstrip("/")
+        host, colon, port = address.rpartition(":")
+        if not colon:
+            host, port = address, str(DEFAULT_PORT)
+        if not host or "://" in address or "@" in address or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ValueError(f"{part.strip()!r} is no broker address: write kafka://host:port[,host:port]")
+        servers.append(f"{host}:{port}")
+    return servers
+
+
+def read_settings(**flags: object) -> Settings:
+    """The settings, flags first (None: not given); Misconfigured names each wrong one and where it came from."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # pydantic checks each value
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_url=False, include_input=False):
+            name = str(problem["loc"][0])
+            origin = f"--{name.replace('_', '-')}" if name in given else f"HARDPARTS_{name.upper()}"
+            lines.append(f"{origin}: {problem['msg']}")
+        raise Misconfigured("; ".join(lines)) from None
+
+
+def export(settings: Settings) -> dict[str, str]:
+    """The environment of a child process that shall have these settings."""
+    environment = dict(os.environ)
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        if value is None or value == "":
+            continue
+        secret = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        environment[f"HARDPARTS_{name.upper()}"] = secret
+    return environment

@@ -1,0 +1,193 @@
+"""A unit's local state: one RocksDB, written only with what the changelog has acknowledged."""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
+
+from pipeline.core.errors import HardpartsError
+from pipeline.core.state import Row
+
+FORMAT = b"1"
+OFFSET = b"_offset"
+FENCE = b"_fence"
+FORMAT_KEY = b"_format"
+BLOCK_CACHE_BYTES = 32 << 20
+WRITE_BUFFER_BYTES = 8 << 20
+BLOOM_BITS = 10
+MEMTABLE_BLOOM_SHARE = 0.1
+"""Most look-ups are for marks that aren't there; with a filter on the memtable they cost a third (measured)."""
+RECENT_ROWS_MAX = 5_000
+"""Rows read lately and kept decoded in Python: the counts of busy keys are read again and again."""
+
+
+class StateFormatUnknown(Exception):
+    """The directory holds state of another format version (D9)."""
+
+
+class StoreDamaged(HardpartsError):
+    """The state on the disk can't be trusted: set it aside and rebuild it from the changelog."""
+
+
+class StoreUnusable(HardpartsError):
+    """The directory can't be opened, though what it holds may be fine: in use, denied, no files left, disk full."""
+
+
+class Store:
+    """Rows of one unit. `offset` is the next changelog offset to apply; None when nothing was applied yet."""
+
+    def __init__(self, path: Path, cache: Cache | None = None) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self.path, self.cache = path, cache
+        self._recent: dict[bytes, bytes] = {}
+        self._db = Rdict(str(path), _options(cache))
+        try:
+            version = self._db.get(FORMAT_KEY)
+            if version is None:
+                self._db.put(FORMAT_KEY, FORMAT)
+            elif version != FORMAT:
+                raise StateFormatUnknown(
+                    f"{path}: state format {version.decode(errors='replace')}, this version reads {FORMAT.decode()}"
+                )
+            stored = self._db.get(OFFSET)
+            self.offset: int | None = None
+            self.written_at_s: float = 0.0
+            if stored is not None:
+                offset, written = stored.split(b" ")
+                self.offset, self.written_at_s = int(offset), float(written)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def get(self, row: bytes) -> bytes | None:
+        """One row."""
+        value: bytes | None = self._recent.get(row)
+        if value is None:
+            try:
+                value = self._db.get(row)
+            except Exception as error:
+                _tell_damage(error)
+                raise
+            if value is not None:
+                if len(self._recent) >= RECENT_ROWS_MAX:
+                    self._recent.clear()
+                self._recent[row] = value
+        return value
+
+    def get_many(self, rows: Sequence[bytes]) -> list[bytes | None]:
+        """Many rows in one call, in the order asked."""
+        if not rows:
+            return []
+        try:
+            return cast(list[bytes | None], self._db.get(list(rows)))
+        except Exception as error:
+            _tell_damage(error)
+            raise
+
+    def apply(self, rows: Iterable[Row], offset: int) -> None:
+        """Rows and the changelog offset behind them, in one atomic write."""
+        batch = WriteBatch(raw_mode=True)
+        put, recent = batch.put, self._recent
+        for key, value in rows:
+            if value is None:
+                batch.delete(key)
+                recent.pop(key, None)
+            else:
+                put(key, value)
+                if key in recent:
+                    recent[key] = value
+        now_s = time.time()
+        put(OFFSET, b"%d %.3f" % (offset, now_s))
+        try:
+            self._db.write(batch)
+        except BaseException as error:
+            self._recent.clear()
+            _tell_damage(error)
+            raise
+        self.offset, self.written_at_s = offset, now_s
+
+    def touch(self) -> None:
+        """Say that the rows are whole as of now: for the owner, which knows that nobody else has written any."""
+        if self.offset is not None:
+            self.apply((), self.offset)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Rows whose key begins with `prefix`, in key order."""
+        for key, value in cast(Iterator[tuple[bytes, bytes]], self._db.items(from_key=prefix)):
+            if not key.startswith(prefix):
+                return
+            yield key, value
+
+    def close(self) -> None:
+        """Write what is buffered and release the directory."""
+        self._db.close()
+
+
+def _options(cache: Cache | None) -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_SHARE)
+    options.set_memtable_whole_key_filtering(True)
+    options.set_max_open_files(256)
+    options.set_keep_log_file_num(2)
+    options.set_compression_type(DBCompressionType.lz4())
+    blocks = BlockBasedOptions()
+    blocks.set_bloom_filter(BLOOM_BITS, False)
+    blocks.set_block_cache(cache or Cache(BLOCK_CACHE_BYTES))
+    options.set_block_based_table_factory(blocks)
+    return options
+
+
+def _is_damage(error: BaseException) -> bool:
+    """Whether RocksDB says that its files are damaged; other errors (no files left, disk full) say nothing of that."""
+    message = str(error)
+    return message.startswith("Corruption") or "No such file" in message
+
+
+def _tell_damage(error: BaseException) -> None:
+    if _is_damage(error):
+        raise StoreDamaged(str(error)) from error
+
+
+def open_or_set_aside(path: Path, cache: Cache | None = None) -> tuple[Store, str | None]:
+    """The store at `path`; a damaged one is renamed and an empty one opened, with the reason as second value.
+
+    Raises StoreUnusable when the directory can't be opened for a reason that says nothing about its rows.
+    """
+    try:
+        return Store(path, cache), None
+    except (StateFormatUnknown, OSError):
+        raise
+    except Exception as error:
+        if not isinstance(error, ValueError) and not _is_damage(error):  # ValueError: an offset that isn't one
+            raise StoreUnusable(f"{path}: {error}") from error
+        _set_aside(path)
+        return Store(path, cache), f"{type(error).__name__}: {error}"
+
+
+def renewed(store: Store, cache: Cache | None, *, keep: bool) -> Store:
+    """An empty store in place of `store`, which is closed; keep: its directory stays under another name, to look at."""
+    with contextlib.suppress(Exception):  # a damaged one may not be able to write what it has buffered
+        store.close()
+    if keep:
+        _set_aside(store.path)
+    else:
+        stale = store.path.with_name(f"{store.path.name}.stale")  # renamed first: a process may die while it deletes
+        shutil.rmtree(stale, ignore_errors=True)
+        store.path.rename(stale)
+        shutil.rmtree(stale, ignore_errors=True)
+    return Store(store.path, cache)
+
+
+def _set_aside(path: Path) -> None:
+    path.rename(path.with_name(f"{path.name}.set-aside-{time.time_ns()}"))
+
+
+def shared_cache() -> Any:
+    """One block cache for all units of a worker."""
+    return Cache(BLOCK_CACHE_BYTES * 2)

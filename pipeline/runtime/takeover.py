@@ -1,0 +1,295 @@
+"""Taking units over after a rebalance: own → fence → recover → committed offsets → run.
+
+It replaces Faust's recovery: rows are read by our own consumer up to our own fence, and nothing is fetched for a unit
+before it is whole.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+from aiokafka.errors import ConsumerStoppedError, KafkaError
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
+from faust.types import TP
+from mode import Service
+
+from pipeline.core.agent import Definition
+from pipeline.core.errors import OwnershipLost
+from pipeline.runtime.ownership import Owner, ProducerBroken
+from pipeline.runtime.recovery import RecoveryStalled, Restoring, restore
+from pipeline.runtime.store import FENCE, open_or_set_aside
+from pipeline.runtime.unit import Unit
+
+log = logging.getLogger("hardparts.takeover")
+
+RETRY_FIRST_S, RETRY_CAP_S = 0.2, 5.0
+OWN_WITHIN_S = 30.0
+SIGN_OF_LIFE_S = 10.0
+TRANSIENT = (KafkaError, OSError, TimeoutError, ProducerBroken, OwnershipLost, RecoveryStalled)
+
+
+class Takeover(Recovery):
+    """Faust's recovery service, ours inside."""
+
+    app: Any  # our App; Faust declares the type of its own
+    _taking: asyncio.Task[None] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._troubles: dict[object, tuple[float, str]] = {}
+
+    @property
+    def trouble(self) -> tuple[float, str] | None:
+        """What a takeover has been waiting for the longest: since when (time.monotonic), and the last error's text."""
+        return min(self._troubles.values(), default=None)
+
+    @contextlib.contextmanager
+    def _waiting_for(self, text: str) -> Iterator[None]:
+        self._troubles[waiting := object()] = time.monotonic(), text
+        try:
+            yield
+        finally:
+            del self._troubles[waiting]
+
+    async def on_rebalance(
+        self,
+        assigned: set[TP],  # noqa: ARG002 - Faust's signature
+        revoked: set[TP],  # noqa: ARG002
+        newly_assigned: set[TP],  # noqa: ARG002
+        generation_id: int = 0,
+    ) -> None:
+        """A new assignment: take over what it names."""
+        self._generation_id = generation_id
+        self.signal_recovery_start.set()
+
+    @Service.task
+    async def _restart_recovery(self) -> None:
+        while not self.should_stop:
+            if await self.wait_for_stopped(self.signal_recovery_start):  # type: ignore[arg-type]  # an asyncio.Event is fine
+                return
+            await self.cancel()
+            if not self.signal_recovery_start.is_set():
+                continue  # revoked meanwhile
+            self.signal_recovery_start.clear()
+            self._taking = asyncio.get_running_loop().create_task(self._take_all(self._generation_id))
+            self._taking.add_done_callback(self._on_taken)
+
+    def _on_taken(self, taking: "asyncio.Task[None]") -> None:
+        if not taking.cancelled() and (error := taking.exception()) is not None:
+            log.error("takeover failed", exc_info=error)
+            self.app.fatal(error)
+
+    async def revoke_all(self) -> None:
+        """The assignment is no longer ours: no takeover of it goes on or begins."""
+        self.signal_recovery_start.clear()
+        await self.cancel()
+
+    async def cancel(self) -> None:
+        """Stop a takeover that is under way."""
+        taking, self._taking = self._taking, None
+        if taking is not None and not taking.done():
+            taking.cancel()
+            await asyncio.wait([taking])
+
+    async def _take_all(self, generation: int) -> None:
+        alive = asyncio.get_running_loop().create_task(self._show_life())
+        try:
+            await self._take_assignment(generation)
+        finally:
+            alive.cancel()
+
+    async def _show_life(self) -> None:
+        """A recovery may take longer than the group waits for a member that fetches nothing."""
+        every_s = min(SIGN_OF_LIFE_S, self.app.settings.max_poll_interval_s / 3)
+        with contextlib.suppress(ConsumerStoppedError):
+            while True:
+                await asyncio.sleep(every_s)
+                await self.app.consumer.group.fetch(set(), 0.0)
+
+    async def _take_assignment(self, generation: int) -> None:
+        app = self.app
+        await app.units.stop()  # none, unless a generation was overtaken by the next one at the end of its takeover
+        app.units.forget()
+        consumer = app.consumer
+        app.in_recovery = True
+        assigned = set(consumer.assignment())
+        changelogs = {tp for tp in assigned if self._is_changelog_tp(tp)}
+        if changelogs:
+            await consumer.group.hold(changelogs)
+        units = await self._patiently(lambda: self._own_all(assigned))
+        try:
+            await self._patiently(lambda: self._run_all(units))
+        except BaseException:
+            await asyncio.gather(*(unit.stop(0) for unit in units if not unit.running), return_exceptions=True)
+            raise
+        app.in_recovery = False
+        if app.consumer_generation_id != generation:
+            return  # one more assignment is on its way: its release, or else its takeover, stops these units
+        consumer.resume_partitions({tp for tp in assigned if tp not in changelogs})
+        self.completed.set()
+        app.flow_control.resume()
+        consumer.resume_flow()
+        await app._fetcher.maybe_start()
+        self.tables.on_actives_ready()
+        self.tables.on_standbys_ready()
+        app.on_rebalance_end()
+        await app.on_rebalance_complete.send()
+        app.note_ready(sorted({unit.partition for unit in units}))
+
+    async def _patiently(self, work: Any) -> Any:
+        """Until it succeeds: while the broker is away there is nothing better to do than to try again."""
+        delay_s, began, this = RETRY_FIRST_S, time.monotonic(), object()
+        try:
+            while True:
+                try:
+                    return await work()
+                except TRANSIENT as error:
+                    reason = f"{type(error).__name__}: {error}"
+                    self._troubles[this] = began, reason
+                    log.warning("takeover: %s; again in %.1f s", reason, delay_s)
+                    await asyncio.sleep(delay_s)
+                    if isinstance(error, OwnershipLost):
+                        await self.app.still_member()  # else we would take it from its rightful owner again
+                    delay_s = min(delay_s * 2, RETRY_CAP_S)
+        finally:
+            self._troubles.pop(this, None)
+
+    async def _own_all(self, assigned: set[TP]) -> list[Unit]:
+        """Own, fence and recover every unit of this assignment, side by side."""
+        wanted: list[tuple[Definition, int]] = []
+        for agent in self.app.definitions:
+            numbers = {tp.partition for tp in assigned if any(tp.topic == topic.name for topic in agent.sources)}
+            wanted.extend((agent, number) for number in sorted(numbers))
+        owners: list[Owner] = []
+        stores: list[Restoring] = []
+        try:
+            owned = await asyncio.gather(
+                *(self._own(agent, number, owners) for agent, number in wanted), return_exceptions=True
+            )
+            for error in owned:
+                if isinstance(error, BaseException):
+                    raise error
+            for (agent, number), one in zip(wanted, owned, strict=True):
+                assert not isinstance(one, BaseException)
+                stores.append(self._open(agent, number, one[1]))
+            self.app.context.crash.reach("in-recovery")
+            await restore(self.app.context.bootstrap, self.app.context.security, stores, self.app.block_cache)
+        except BaseException:
+            for restoring in stores:
+                restoring.store.close()
+            await asyncio.gather(*(owner.abandon(1.0) for owner in owners), return_exceptions=True)
+            raise
+        return [
+            self._unit(agent, number, one[0], restoring)
+            for (agent, number), one, restoring in zip(wanted, owned, stores, strict=True)
+            if not isinstance(one, BaseException)
+        ]
+
+    async def _own(self, agent: Definition, number: int, owners: list[Owner]) -> tuple[Owner, int]:
+        """The producer of a unit, and the offset of the fence that it has written.
+
+        The producer is put into `owners` at once: who cancels this mustn't lose it. ProducerBroken after OWN_WITHIN_S.
+        """
+        app = self.app
+        unit, changelog = f"{app.context.app_id}/{agent.name}/{number}", app.changelog(agent)
+        away = f"transaction coordinator or leader of {changelog}[{number}] away"
+        with self._waiting_for(f"{unit}: waiting for ownership: {away}"):
+            try:
+                async with asyncio.timeout(OWN_WITHIN_S):
+                    owner = await Owner.take(app.context.bootstrap, unit, app.context.security)
+                    owners.append(owner)
+                    end = await owner.append_rows(changelog, number, [[(FENCE, uuid.uuid4().hex.encode())]])
+            except TimeoutError as error:
+                raise ProducerBroken(f"{unit}: no ownership within {OWN_WITHIN_S:.0f} s: {away}") from error
+        return owner, end - 1
+
+    def _open(self, agent: Definition, number: int, fence: int) -> Restoring:
+        app = self.app
+        path = app.settings.state_dir / "tables" / agent.name / str(number)
+        store, damage = open_or_set_aside(path, app.block_cache)
+        if damage is not None:
+            log.warning("%s/%d: local state was damaged, set aside and rebuilt: %s", agent.name, number, damage)
+        return Restoring(f"{agent.name}/{number}", app.changelog(agent), number, store, fence)
+
+    def _unit(self, agent: Definition, number: int, owner: Owner, restoring: Restoring) -> Unit:
+        return Unit(
+            self.app.context, agent, number, restoring.changelog, restoring.store, owner,
+            retake=self._retake, reseek=self._reseek,
+        )  # fmt: skip
+
+    async def _run_all(self, units: Sequence[Unit]) -> None:
+        """Seek every source to where its unit goes on, and start the units."""
+        app, group = self.app, self.app.consumer.group
+        sources = [TP(topic.name, unit.partition) for unit in units for topic in unit.agent.sources]
+        assigned = app.consumer.assignment()
+        sources = [tp for tp in sources if tp in assigned]
+        if not sources:
+            return
+        committed = await group.committed(sources)
+        beginnings = await group.beginnings(sources)
+        positions = {tp: beginnings[tp] if offset is None else offset for tp, offset in committed.items()}
+        for tp, offset in positions.items():
+            if offset < beginnings[tp]:
+                log.error("%s: records %d to %d expired before they were read", tp, offset, beginnings[tp] - 1)
+                positions[tp] = beginnings[tp]
+        app.units.begin_at({tp: offset for tp, offset in committed.items() if offset is not None})
+        seeks = await group.seek_all(positions)
+        for unit in units:
+            mine = [
+                tp
+                for tp in sources
+                if tp.partition == unit.partition and any(t.name == tp.topic for t in unit.agent.sources)
+            ]
+            unit.start({tp.topic: positions[tp] for tp in mine}, {tp.topic: seeks[tp] for tp in mine})
+            app.units.add(unit)
+
+    async def _retake(self, unit: Unit) -> None:
+        """Own one running unit anew, after its producer broke or was fenced.
+
+        Fenced means that somebody took the unit over. Only a heartbeat of the current generation, later than that,
+        shows that the group still gives it to us; without one the rebalance that is under way ends this unit.
+        """
+        await self.app.still_member()
+
+        async def again() -> None:
+            owners: list[Owner] = []
+            try:
+                owner, fence = await self._own(unit.agent, unit.partition, owners)
+                restoring = Restoring(unit.name, unit.changelog, unit.partition, unit.store, fence)
+                try:
+                    await restore(
+                        self.app.context.bootstrap, self.app.context.security, [restoring], self.app.block_cache
+                    )
+                finally:
+                    unit.store = restoring.store
+            except BaseException:
+                await asyncio.gather(*(one.abandon(1.0) for one in owners), return_exceptions=True)
+                raise
+            unit.owner = owner
+
+        await self._patiently(again)
+
+    async def _reseek(self, topic: str, partition: int, offset: int) -> int:
+        tp = TP(topic, partition)
+        return int((await self.app.consumer.group.seek_all({tp: offset}))[tp])
+
+
+class Tables(TableManager):
+    """Faust's table manager with our takeover as its recovery."""
+
+    async def on_start(self) -> None:
+        """Register the changelogs; Faust waits a second first, for tables declared late, which we don't have."""
+        await self._update_channels()
+        await self.recovery.start()
+
+    @property
+    def recovery(self) -> Takeover:
+        """The takeover service."""
+        if self._recovery is None:
+            self._recovery = Takeover(self.app, self, beacon=self.beacon, loop=self.loop)
+        return cast(Takeover, self._recovery)

@@ -1,0 +1,315 @@
+"""Batches through Faust: one Faust event is one batch of a topic-partition whose unit has room.
+
+Faust's own consumer makes tasks for every record, commits by bookkeeping that loses records when a batch is finished
+in part, and seeks behind our back while it recovers. This one asks for partitions with room, labels each batch with
+the positions that it spans, so that a unit notices when one was lost on the way, and commits what the units finished.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, NamedTuple, cast
+
+import aiokafka
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+from mode.threads import MethodQueue
+
+from pipeline.core.record import Batch, Record
+from pipeline.runtime.readable import Unreadable, read_any_header_name
+
+FETCH_WAIT_MS = 100
+"""Faust's 1,500 ms would let a partition with news wait for the others' long poll."""
+COMMIT_TIMEOUT_S = 5.0
+LAST_COMMIT_TIMEOUT_S = 2.0
+LEAVE_TIMEOUT_S = 2.0
+OFFSETS_TIMEOUT_S = 10.0
+CALLS_AT_ONCE = 4
+"""Calls of the group's thread that may wait for the broker side by side: fetch, commit, a takeover's, a page's."""
+"""A stop mustn't wait for a broker that is away: what isn't committed is done again, and found done."""
+
+
+class Fetched(NamedTuple):
+    """Records of one topic-partition and the positions [start, end) that they span."""
+
+    seek: int
+    start: int
+    end: int
+    records: list[Record]
+
+
+class Cursor:
+    """Where fetching of one topic-partition stands, counted from seek number `seek`."""
+
+    __slots__ = ("position", "seek")
+
+    def __init__(self, seek: int, position: int) -> None:
+        self.seek, self.position = seek, position
+
+
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread that talks to Kafka as a group member; heartbeats go on while handlers run."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.cursors: dict[TopicPartition, Cursor] = {}
+        self.heartbeat_at_s = 0.0
+        self._seeks = 0
+        self._unreadable: Unreadable | None = None
+
+    @property
+    def method_queue(self) -> MethodQueue:
+        """The calls of other threads."""
+        if self._method_queue is None:
+            self._method_queue = MethodQueue(num_workers=CALLS_AT_ONCE, loop=self.thread_loop, beacon=self.beacon)
+        return self._method_queue
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        read_any_header_name()
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+    async def on_start(self) -> None:
+        """Start, and note every successful heartbeat."""
+        await super().on_start()
+        coordinator = self._ensure_consumer()._coordinator
+        beat = getattr(coordinator, "_do_heartbeat", None)
+        if beat is not None:
+
+            async def noted() -> bool:
+                ok = bool(await beat())
+                if ok:
+                    self.heartbeat_at_s = time.monotonic()
+                return ok
+
+            coordinator._do_heartbeat = noted
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group, but don't wait long for a broker that doesn't answer."""
+        await super(driver.AIOKafkaConsumerThread, self).on_thread_stop()
+        if self._consumer is not None:
+            # A task: without a broker, aiokafka's stop ends in a CancelledError that would end this thread unheard.
+            stopping = asyncio.get_running_loop().create_task(self._consumer.stop())
+            _, late = await asyncio.wait([stopping], timeout=LEAVE_TIMEOUT_S)
+            for task in late:
+                task.cancel()
+
+    def failure(self) -> BaseException | None:
+        """Why this process can't be a member of the group any more, if so: aiokafka only logs it."""
+        consumer = self._consumer
+        if consumer is None or consumer._closed:
+            return None
+        task = getattr(consumer._coordinator, "_coordination_task", None)
+        if task is None or not task.done() or task.cancelled():
+            return None
+        error: BaseException | None = task.exception()
+        return error
+
+    async def fetch(self, partitions: set[TP], timeout_s: float) -> dict[TP, Fetched]:
+        """What has arrived for these topic-partitions, waiting at most `timeout_s` for the first of it.
+
+        Unreadable, from then on always: aiokafka has moved positions past records that it didn't return.
+        """
+        return cast(dict[TP, Fetched], await self.call_thread(self._fetch, partitions, timeout_s))
+
+    async def _fetch(self, partitions: set[TP], timeout_s: float) -> dict[TP, Fetched]:
+        consumer = self._ensure_consumer()
+        fetcher = consumer._fetcher
+        if consumer._closed or fetcher._closed:
+            raise ConsumerStoppedError
+        with fetcher._subscriptions.fetch_context():  # also what says that we are alive (max.poll.interval)
+            if not partitions:
+                await asyncio.sleep(timeout_s)
+                return {}
+            if self._unreadable is not None:
+                raise self._unreadable
+            try:
+                records = await fetcher.fetched_records(partitions, timeout=timeout_s, max_records=None)
+            except Unreadable as error:
+                self._unreadable = error
+                raise
+        fetched: dict[TP, Fetched] = {}
+        subscription = consumer._subscription.subscription
+        assignment = subscription.assignment if subscription is not None else None
+        for tp, got in records.items():
+            cursor = self.cursors.get(tp)
+            state = assignment.state_value(tp) if assignment is not None else None
+            if cursor is None or state is None or not state.has_valid_position:
+                continue
+            fetched[TP(tp.topic, tp.partition)] = Fetched(cursor.seek, cursor.position, state.position, got)
+            cursor.position = state.position
+        return fetched
+
+    async def seek_all(self, positions: Mapping[TP, int]) -> dict[TP, int]:
+        """Fetch from these offsets on; the number of each seek, which its batches will carry."""
+        return cast(dict[TP, int], await self.call_thread(self._seek_all, positions))
+
+    async def _seek_all(self, positions: Mapping[TP, int]) -> dict[TP, int]:
+        consumer, numbers = self._ensure_consumer(), {}
+        for tp, offset in positions.items():
+            where = TopicPartition(tp.topic, tp.partition)
+            consumer.seek(where, offset)
+            self._seeks += 1
+            self.cursors[where] = Cursor(self._seeks, offset)
+            numbers[tp] = self._seeks
+        return numbers
+
+    async def hold(self, partitions: Iterable[TP]) -> None:
+        """Never fetch these: changelogs, which the takeover reads by a consumer of its own."""
+        await self.call_thread(self._hold, list(partitions))
+
+    async def _hold(self, partitions: list[TP]) -> None:
+        consumer = self._ensure_consumer()
+        consumer.pause(*(TopicPartition(tp.topic, tp.partition) for tp in partitions))
+
+    async def committed(self, partitions: Iterable[TP]) -> dict[TP, int | None]:
+        """The committed offset of each, None without one; KafkaError when the broker can't say now."""
+        return cast(dict[TP, int | None], await self.call_thread(self._committed, list(partitions)))
+
+    async def _committed(self, partitions: list[TP]) -> dict[TP, int | None]:
+        consumer = self._ensure_consumer()
+        wanted = [TopicPartition(tp.topic, tp.partition) for tp in partitions]
+        async with asyncio.timeout(OFFSETS_TIMEOUT_S):
+            stored = await consumer._coordinator.fetch_committed_offsets(wanted)  # one request instead of one each
+        return {
+            tp: stored[where].offset if where in stored and stored[where].offset >= 0 else None
+            for tp, where in zip(partitions, wanted, strict=True)
+        }
+
+    async def beginnings(self, partitions: Iterable[TP]) -> dict[TP, int]:
+        """The first offset that each still has."""
+        return cast(dict[TP, int], await self.call_thread(self._beginnings, list(partitions)))
+
+    async def _beginnings(self, partitions: list[TP]) -> dict[TP, int]:
+        wanted = [TopicPartition(tp.topic, tp.partition) for tp in partitions]
+        async with asyncio.timeout(OFFSETS_TIMEOUT_S):
+            found = await self._ensure_consumer().beginning_offsets(wanted)
+        return {tp: found[where] for tp, where in zip(partitions, wanted, strict=True)}
+
+    async def ends(self, partitions: Iterable[TP], timeout_s: float) -> dict[TP, int]:
+        """The offset behind the last record of each; TimeoutError after `timeout_s`, when nothing waits any more."""
+        return cast(dict[TP, int], await self.call_thread(self._ends, list(partitions), timeout_s))
+
+    async def _ends(self, partitions: list[TP], timeout_s: float) -> dict[TP, int]:
+        wanted = [TopicPartition(tp.topic, tp.partition) for tp in partitions]
+        async with asyncio.timeout(timeout_s):  # here, since a caller that goes away doesn't end what it asked for
+            found = await self._ensure_consumer().end_offsets(wanted)
+        return {tp: found[where] for tp, where in zip(partitions, wanted, strict=True)}
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit; a failure is logged and tried again at the next interval: redo is harmless, a crash isn't."""
+        consumer = self._ensure_consumer()
+        assigned = self.assignment()
+        wanted = {
+            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")
+            for tp, offset in offsets.items()
+            if tp in assigned
+        }
+        if not wanted:
+            return False
+        try:
+            timeout_s = LAST_COMMIT_TIMEOUT_S if self.app.should_stop else COMMIT_TIMEOUT_S
+            await asyncio.wait_for(consumer.commit(wanted), timeout_s)
+        except (CommitFailedError, IllegalStateError) as error:
+            self.log.info("offsets not committed, the group is rebalancing: %s", error)
+            return False
+        except (KafkaError, TimeoutError) as error:
+            self.log.warning("offsets not committed, trying again: %s %s", type(error).__name__, error)
+            return False
+        now = time.monotonic()
+        self.tp_last_committed_at.update(dict.fromkeys(offsets, now))
+        return True
+
+
+class BatchConsumer(driver.Consumer):
+    """Faust's consumer, feeding units."""
+
+    app: Any  # our App; Faust declares the type of its own
+    _thread: BatchConsumerThread
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    @property
+    def group(self) -> BatchConsumerThread:
+        """The thread with the group membership."""
+        return self._thread
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ARG002 - Faust's
+        """Batches for units that have room; with none, only the sign of life."""
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # an asyncio.Event is fine
+        units = self.app.units
+        room = units.with_room()
+        if not room:
+            units.context.room.clear()
+            try:
+                await asyncio.wait_for(units.context.room.wait(), 0.2)
+            except TimeoutError:
+                await self._thread.fetch(set(), 0.0)
+            return
+        fetched = await self._thread.fetch(room, 1.0 if units.all_have_room(room) else 0.05)
+        if self.should_stop or not self.flow_active:
+            return  # what was taken is fetched again: the takeover seeks
+        generation = self.app.consumer_generation_id
+        for tp, (seek, start, end, records) in fetched.items():
+            size = units.batch_records_max
+            position = start
+            for first in range(0, len(records), size):
+                chunk = records[first : first + size]
+                stop = end if first + size >= len(records) else records[first + size].offset
+                batch = Batch(tp.topic, tp.partition, position, stop, seek, chunk)
+                position = stop
+                units.reserve(tp)
+                yield tp, self._message(tp, batch, generation)
+
+    @staticmethod
+    def _message(tp: TP, batch: Batch, generation: int) -> ConsumerMessage:
+        last, payload = batch.records[-1], cast(Any, batch)  # Faust passes the value on as it is
+        return ConsumerMessage(
+            tp.topic, tp.partition, last.offset, last.timestamp / 1000, 0,
+            [], None, payload, None, 0, 0, tp, generation_id=generation,
+        )  # fmt: skip
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Hand batches to Faust's conductor; nothing is tracked per message, the units know what is finished."""
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                async for _, message in self.getmany(timeout=1.0):
+                    await self.callback(message)
+                await asyncio.sleep(0)
+        except Unreadable as error:
+            self.app.fatal(error)
+        except (ConsumerStoppedError, asyncio.CancelledError):
+            if not (self.app.should_stop or fetcher.should_stop):
+                raise
+
+    def track_message(self, message: Any) -> None:
+        """Nothing: Faust must not wait for acks that never come; units are stopped by the takeover."""
+
+    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002
+        """Commit the contiguous finished position of every source partition that moved since the last time."""
+        units = self.app.units
+        offsets = units.uncommitted()
+        if not offsets:
+            return False
+        done = bool(await self._thread.commit(offsets))
+        if done:
+            units.note_committed(offsets)
+        return done
+
+    async def perform_seek(self) -> None:
+        """Nothing: the takeover seeks to where each unit continues."""
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: Faust's check logs an error for a partition that merely waits; ours is the blocked gauge."""
+
+
+class BatchTransport(driver.Transport):
+    """Faust's Kafka transport with our consumer."""
+
+    Consumer = BatchConsumer

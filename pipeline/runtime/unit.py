@@ -1,0 +1,308 @@
+"""A unit: one agent, one partition number. It owns that partition's state, changelog and producer.
+
+`process` is the path of a record: one function, eight named steps, for one batch. Everything else here is about
+waiting, taking ownership anew and stopping.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
+
+from pipeline.core.agent import Definition
+from pipeline.core.decode import Decided, decode
+from pipeline.core.errors import Blocking, OwnershipLost
+from pipeline.core.outcome import Applied, Blocked, Candidate, Outcome, Rejection
+from pipeline.core.record import Batch, Record
+from pipeline.core.state import Row
+from pipeline.core.views import Claims
+from pipeline.runtime.blocking import Head
+from pipeline.runtime.context import Context
+from pipeline.runtime.database import UpsertsRejected
+from pipeline.runtime.handle import Handling
+from pipeline.runtime.outgoing import outgoing, upserts_of
+from pipeline.runtime.outside import Outsider
+from pipeline.runtime.ownership import OWNER_AGE_MAX_S, Owner, ProducerBroken
+from pipeline.runtime.publish import Partitioner, publish
+from pipeline.runtime.store import Store, StoreDamaged, renewed
+from pipeline.runtime.timed import timed
+
+log = logging.getLogger("hardparts.unit")
+
+BREAKS_MAX = 2
+"""A new producer mends most breaks; when it breaks too, the record waits as for any other dependency (E2)."""
+BATCHES_WAITING_MAX = 8
+"""Batches that a unit holds; more are fetched only when fewer wait."""
+
+
+class BatchesMissing(Exception):
+    """Records were dropped inside this process: going on would lose them, so the worker ends."""
+
+
+class Unit:
+    """One unit while this worker owns it; a rebalance ends it and the next takeover makes a new one."""
+
+    def __init__(
+        self,
+        context: Context,
+        agent: Definition,
+        partition: int,
+        changelog: str,
+        store: Store,
+        owner: Owner,
+        retake: Callable[["Unit"], Awaitable[None]],
+        reseek: Callable[[str, int, int], Awaitable[int]],
+    ) -> None:
+        self.context, self.agent, self.partition, self.changelog = context, agent, partition, changelog
+        self.name = f"{context.app_id}/{agent.name}/{partition}"
+        self.store, self.owner = store, owner
+        self._retake, self._reseek = retake, reseek
+        self._topics = {topic.name: topic for topic in agent.sources}
+        self._waiting: deque[Batch] = deque()
+        self._arrived = asyncio.Event()
+        self._seeks: dict[str, int] = {}
+        self._fetched: dict[str, int] = {}
+        self._in_transit = 0
+        self._stopping = self._released = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._task: asyncio.Task[None] | None = None
+        self.positions: dict[str, int] = {}
+        self.head = Head(context, agent.name, partition)
+        self._partitioner = Partitioner(context.partitions)
+        claims = [view for view in agent.views if isinstance(view, Claims)]
+        self._outsider = Outsider(claims, context, self.name, self._stored, self.record_rows)
+        self._handling = Handling(
+            self.name, agent, context.contracts, context.limits, context.demand, lambda: self.store.get, self._outsider
+        )
+
+    # ------------------------------------------------------------------ the path of a record
+
+    async def process(self, batch: Batch) -> None:
+        """Steps 2 to 8 for one batch; returns when every record of it is finished, however long that takes."""
+        todo: Sequence[Record] = batch.records  # 1 fetch has delivered them
+        breaks = 0
+        while todo:
+            if self.owner.age_s > OWNER_AGE_MAX_S:
+                await self._take_anew()
+            tried = todo[:1] if self.head.blocked else todo
+            try:
+                decided = self.decode(tried)  # 2
+                marks = self.deduplicate(decided)  # 3
+                outcomes, blocked = await self.handle(decided, marks)  # 4
+                await self.publish(outcomes)  # 5
+                self.context.crash.reach("after-outputs")
+                rows_end = await self.record(outcomes)  # 6
+                self.context.crash.reach("after-changelog")
+                self.apply(outcomes, rows_end)  # 7
+                self.context.crash.reach("after-rocksdb")
+                todo = todo[len(outcomes) :]
+                self.complete(batch, outcomes, todo)  # 8
+                breaks = 0
+            except Blocking as error:
+                blocked = Blocked(todo[0], error.dependency, error.message)
+            except UpsertsRejected as error:
+                self._condemn(outcomes, error)
+                continue
+            except ProducerBroken as error:
+                log.warning("%s: %s; taking ownership anew", self.name, error)
+                await self._take_anew()
+                breaks += 1
+                if breaks < BREAKS_MAX:
+                    continue
+                blocked = Blocked(todo[0], "broker", str(error))
+            if blocked is not None:
+                await self.head.wait(blocked)
+            else:
+                self.head.passed()
+
+    @timed
+    def decode(self, records: Sequence[Record]) -> list[Decided]:
+        """Step 2: bytes → candidates, or rejections."""
+        topic = self._topics[records[0].topic]
+        return decode(records, topic, self.context.contracts[topic.name], self.agent)
+
+    @timed
+    def deduplicate(self, decided: Sequence[Decided]) -> dict[bytes, bytes]:
+        """Step 3: the marks that stand already, in one multi-get; `handle` adds those of the batch itself."""
+        wanted = [item.mark for item in decided if type(item) is Candidate]
+        found = self.store.get_many(wanted)
+        return {row: mark for row, mark in zip(wanted, found, strict=True) if mark is not None}
+
+    @timed
+    async def handle(
+        self, decided: Sequence[Decided], marks: dict[bytes, bytes]
+    ) -> tuple[list[Outcome], Blocked | None]:
+        """Step 4: the agent's functions; outcomes of the prefix, and the record that blocks, if one does."""
+        return await self._handling.run(decided, marks)
+
+    @timed
+    async def publish(self, outcomes: Sequence[Outcome]) -> None:
+        """Step 5: outputs, error and audit records, SQL rows; returns when all of it is acknowledged."""
+        upserts, _ = upserts_of(outcomes)
+        if upserts:
+            with self.context.metrics.dependency.labels("database").time():
+                await self.context.database.write(upserts)
+        attempts, first_ms = self.head.attempts, self.head.first_failed_ms
+        out = outgoing(outcomes, self.context, self.agent, attempts, first_ms)
+        if out:
+            with self.context.metrics.dependency.labels("broker").time():
+                await publish(self.owner, out, self._partitioner, self.partition, self.context.limits.tight)
+
+    @timed
+    async def record(self, outcomes: Sequence[Outcome]) -> int | None:
+        """Step 6: the rows of each applied event, its mark among them, in the changelog; the next offset there."""
+        rows = [outcome.rows for outcome in outcomes if type(outcome) is Applied]
+        return await self._append(rows) if rows else None
+
+    @timed
+    def apply(self, outcomes: Sequence[Outcome], rows_end: int | None) -> None:
+        """Step 7: the same rows and the changelog offset in one RocksDB write."""
+        if rows_end is not None:
+            applied = [outcome for outcome in outcomes if type(outcome) is Applied]
+            self.store.apply(chain.from_iterable(one.rows for one in applied), rows_end)
+            self._outsider.forget(applied)
+
+    @timed
+    def complete(self, batch: Batch, outcomes: Sequence[Outcome], todo: Sequence[Record]) -> None:
+        """Step 8: the position that the next commit stores: the first unfinished record's, or the batch's end."""
+        if outcomes:
+            self.positions[batch.topic] = todo[0].offset if todo else batch.end
+            self.context.metrics.count(self.agent.name, outcomes)
+            if self._handling.condemned:
+                for outcome in outcomes:
+                    self._handling.condemned.pop((outcome.record.topic, outcome.record.offset), None)
+            behind_s = (self.context.now_ms() - outcomes[-1].record.timestamp) / 1000
+            self.context.metrics.end_to_end.labels(self.agent.name).observe(max(behind_s, 0.0))
+
+    # ------------------------------------------------------------------ being fed
+
+    def start(self, positions: dict[str, int], seeks: dict[str, int]) -> None:
+        """Run from these offsets (source topic → next offset); `seeks` numbers the seek that fetches from there."""
+        self.positions, self._seeks, self._fetched = dict(positions), dict(seeks), dict(positions)
+        if self._handling.is_async:  # others never take a slot, so none is kept for them
+            self.context.demand.join(self.name)
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=self.name)
+
+    @property
+    def running(self) -> bool:
+        """Whether it takes batches."""
+        return self._task is not None and not self._task.done()
+
+    def has_room(self) -> bool:
+        """Whether more may be fetched for it."""
+        return len(self._waiting) + self._in_transit < BATCHES_WAITING_MAX
+
+    def reserve(self) -> None:
+        """A batch is on its way."""
+        self._in_transit += 1
+
+    async def deliver(self, batch: Batch) -> None:
+        """Take a batch. One that doesn't begin where the last one ended means that something was lost on the way
+        inside this process: the rest is fetched again from there.
+        """
+        self._in_transit = max(self._in_transit - 1, 0)
+        if self._stopping or batch.seek != self._seeks.get(batch.topic) or not self.running:
+            return  # from before a seek or a rebalance
+        if batch.start != self._fetched[batch.topic]:
+            log.warning(
+                "%s: %s continues at %d instead of %d: fetching again",
+                self.name,
+                batch.topic,
+                batch.start,
+                self._fetched[batch.topic],
+            )
+            seek = await self._reseek(batch.topic, self.partition, self._fetched[batch.topic])
+            if not self._stopping:
+                self._seeks[batch.topic] = seek
+            return
+        self._fetched[batch.topic] = batch.end
+        self._waiting.append(batch)
+        self._arrived.set()
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                while not self._waiting:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+                self._idle.clear()
+                await self._finish(self._waiting.popleft())
+                self._idle.set()
+                self.context.room.set()
+        except Exception as error:
+            log.exception("%s can't go on", self.name)
+            self.context.fatal(error)
+
+    async def _finish(self, batch: Batch) -> None:
+        while True:
+            try:
+                await self.process(batch._replace(records=self._unfinished(batch)))
+            except OwnershipLost as error:
+                log.warning("%s; taking ownership anew if the group still gives it to us", error)
+                await self._take_anew()
+            except StoreDamaged as error:
+                log.warning("%s: local state is damaged, set aside and rebuilt: %s", self.name, error)
+                self.store = renewed(self.store, self.store.cache, keep=True)
+                await self._take_anew()
+            else:
+                self.positions[batch.topic] = batch.end
+                return
+
+    def _unfinished(self, batch: Batch) -> Sequence[Record]:
+        done = self.positions[batch.topic]
+        if done < batch.start:
+            where = f"{batch.topic}[{batch.partition}]"
+            raise BatchesMissing(f"{where}: a batch begins at {batch.start}, but {done} is the next to handle")
+        if done == batch.start:
+            return batch.records
+        return [record for record in batch.records if record.offset >= done]
+
+    # ------------------------------------------------------------------ owning
+
+    async def record_rows(self, events: list[list[Row]]) -> None:
+        """Append and apply rows outside a batch's step 6: claims."""
+        end = await self._append(events)
+        self.store.apply((row for rows in events for row in rows), end)
+
+    async def _append(self, events: Sequence[Sequence[Row]]) -> int:
+        limit = self.context.limits.rows_bytes_max
+        return await self.owner.append_rows(self.changelog, self.partition, events, limit)
+
+    def _stored(self, row: bytes) -> bytes | None:
+        return self.store.get(row)  # not bound once: taking ownership anew may replace the store
+
+    async def _take_anew(self) -> None:
+        """A new producer under the same id, a fence, and recovery up to it; only while the group says we own this."""
+        await self.owner.abandon()
+        await self._retake(self)
+
+    def _condemn(self, outcomes: Sequence[Outcome], refused: UpsertsRejected) -> None:
+        _, origins = upserts_of(outcomes)
+        for position, reason in refused.reasons.items():
+            record = origins[position].record
+            self._handling.condemned[record.topic, record.offset] = Rejection("DataRefused", reason)
+
+    async def stop(self, deadline: float) -> None:
+        """Finish the batch in hand if it ends before `deadline` (time.monotonic), else abandon it; release all."""
+        self._stopping = True
+        task = self._task
+        if task is not None and not task.done():
+            self._seeks.clear()  # what still arrives is not taken: it would be handled without the batches dropped here
+            self._waiting.clear()
+            if not self.head.blocked:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._idle.wait(), max(deadline - time.monotonic(), 0))
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+        await self.owner.abandon(max(deadline - time.monotonic(), 0.2))
+        if self._released:
+            return
+        self._released = True
+        self.store.close()
+        self.head.released()
+        self.context.demand.leave(self.name)

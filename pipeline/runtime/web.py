@@ -1,0 +1,204 @@
+"""HTTP of a worker, on Faust's web server: health, metrics, and one row of state from the unit that owns it.
+
+It runs in the worker's own event loop: a loop that hangs doesn't answer, which is what the liveness probe is for.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+from typing import TYPE_CHECKING, Any, cast
+
+from aiohttp import web as http
+from faust.types import TP
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from pipeline.core.agent import Definition
+from pipeline.core.errors import Misconfigured
+from pipeline.core.routing import encode_key, partition_of
+from pipeline.core.views import Claims, View
+from pipeline.runtime.settings import Settings
+from pipeline.runtime.takeover import Tables
+from pipeline.runtime.unit import Unit
+
+if TYPE_CHECKING:
+    from pipeline.runtime.app import App
+
+log = logging.getLogger("hardparts.web")
+
+LOOP_ANSWERS_WITHIN_S = 5.0
+HIGHWATERS_WITHIN_S = 1.0
+
+
+def install(app: "App", router: http.UrlDispatcher) -> None:
+    """Add the worker's pages."""
+    pages = Pages(app)
+    router.add_get("/health/live", pages.live)
+    router.add_get("/health/ready", pages.ready)
+    router.add_get("/metrics", pages.metrics)
+    router.add_get("/state/{table}/{key:.+}", pages.state)
+
+
+def listening_port(settings: Settings) -> int:
+    """The port of the settings; for 0 one that is free now, since Faust refuses to leave the choice to the system."""
+    if settings.web_port:
+        return settings.web_port
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def require_free_port(settings: Settings) -> None:
+    """Misconfigured when the web server could not listen where the settings say."""
+    if settings.web_port == 0:
+        return
+    where = f"{settings.web_host}:{settings.web_port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.web_host, settings.web_port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise Misconfigured(
+                f"web port {settings.web_port} is taken on {settings.web_host}: stop what listens there, "
+                "or choose another (--web-port or HARDPARTS_WEB_PORT; 0 takes a free one)"
+            ) from None
+        raise Misconfigured(
+            f"can't listen on {where} ({error.strerror or error}): set HARDPARTS_WEB_HOST and HARDPARTS_WEB_PORT"
+        ) from None
+
+
+class Pages:
+    """The handlers of one worker's pages."""
+
+    def __init__(self, app: "App") -> None:
+        self._app = app
+        self._ends: dict[TP, int] = {}
+
+    async def live(self, _: http.Request) -> http.Response:
+        """200 unless this process hangs or is about to end. A worker that waits for a dependency is alive."""
+        error = self._app.fatal_error
+        if error is not None:
+            return http.json_response({"live": False, "reason": f"{type(error).__name__}: {error}"}, status=503)
+        if not await self._consumer_answers():
+            reason = f"the consumer's thread hasn't answered for {LOOP_ANSWERS_WITHIN_S:.0f} s"
+            return http.json_response({"live": False, "reason": reason}, status=503)
+        return http.json_response({"live": True})
+
+    async def ready(self, _: http.Request) -> http.Response:
+        """200 once the takeover is done: state is recovered, events are handled. 503 before, and in a rebalance."""
+        app = self._app
+        partitions = app.ready_partitions
+        if partitions is None:
+            trouble = cast(Tables, app.tables).recovery.trouble
+            reason = "taking partitions over" + (f": {trouble[1]}" if trouble else "")
+            return http.json_response({"ready": False, "reason": reason}, status=503)
+        blocked = [head for unit in app.units if (head := _blocked(unit)) is not None]
+        return http.json_response({"ready": True, "partitions": partitions, "blocked": blocked})
+
+    async def metrics(self, _: http.Request) -> http.Response:
+        """Prometheus' text format; gauges are brought up to date first."""
+        app = self._app
+        metrics = app.context.metrics
+        for unit in app.units:
+            unit.head.refresh()
+        metrics.in_flight.set(app.context.demand.in_flight)
+        await self._refresh_lag()
+        return http.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def state(self, request: http.Request) -> http.Response:
+        """One row of a view. 404: no such table, or no such key. 421: another worker has it. 503: not ready."""
+        app = self._app
+        table, key = request.match_info["table"], request.match_info["key"]
+        declared = find_view(app.definitions, table)
+        if declared is None:
+            names = ", ".join(sorted(view.name for definition in app.definitions for view in definition.views))
+            return _problem(404, f"no table {table}: there are {names}")
+        if app.ready_partitions is None:
+            return _problem(503, "not ready: taking partitions over")
+        definition, view = declared
+        if isinstance(view, Claims):  # stands under the msg_id alone, which says nothing about the partition
+            units = [unit for unit in app.units if unit.agent.name == definition.name]
+        else:
+            partition = partition_of(encode_key(key.split("/", 1)[0]), self._count(definition))
+            unit = app.units.get(definition.name, partition)
+            if unit is None:
+                here = ", ".join(map(str, app.ready_partitions)) or "none"
+                return _problem(
+                    421, f"partition {partition} of {table} is not here (here: {here})", partition=partition
+                )
+            units = [unit]
+        row = view.row_of(key.lower())
+        for unit in units:
+            value = unit.store.get(row)
+            if value is not None:
+                shown = {"key": view.show_key(row), "value": view.show_value(value), "partition": unit.partition}
+                return http.json_response(shown)
+        return _problem(404, f"{table} has no {key}")
+
+    def _count(self, definition: Definition) -> int:
+        return self._app.context.partitions[definition.sources[0].name]
+
+    async def _consumer_answers(self) -> bool:
+        consumer: Any = self._app._consumer
+        loop = getattr(getattr(consumer, "group", None), "thread_loop", None)
+        if loop is None or not loop.is_running():
+            return True  # not started yet, or stopping
+        answered = asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop)
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(answered), LOOP_ANSWERS_WITHIN_S)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _refresh_lag(self) -> None:
+        app, lag = self._app, self._app.context.metrics.lag
+        positions = {
+            TP(topic, unit.partition): (unit.agent.name, position)
+            for unit in app.units
+            for topic, position in unit.positions.items()
+        }
+        ends = await self._highwaters(set(positions))
+        lag.clear()  # partitions that went elsewhere
+        for tp, (agent, position) in positions.items():
+            end = ends.get(tp)
+            if end is not None:
+                lag.labels(agent, tp.topic, str(tp.partition)).set(max(end - position, 0))
+
+    async def _highwaters(self, partitions: set[TP]) -> dict[TP, int]:
+        """End offsets from the broker; while it doesn't answer, those that it told last."""
+        consumer: Any = self._app._consumer
+        try:
+            if partitions:
+                # Limited twice: in the thread for what is asked of the broker, here for a thread that is busy.
+                asked = consumer.group.ends(partitions, HIGHWATERS_WITHIN_S)
+                self._ends = await asyncio.wait_for(asked, 2 * HIGHWATERS_WITHIN_S)
+        except Exception as error:  # noqa: BLE001 - metrics answer whatever happens to the broker
+            log.debug("end offsets: %s: %s", type(error).__name__, error)
+        return self._ends
+
+
+def find_view(definitions: list[Definition], name: str) -> tuple[Definition, View] | None:
+    """The view called `name`, or `agent/name`, and the agent that keeps it; the first when several do."""
+    for definition in definitions:
+        for view in definition.views:
+            if name in (view.name, f"{definition.name}/{view.name}"):
+                return definition, view
+    return None
+
+
+def _blocked(unit: Unit) -> dict[str, Any] | None:
+    blocked = unit.head.blocked
+    if blocked is None:
+        return None
+    return {
+        "agent": unit.agent.name, "topic": blocked.record.topic, "partition": unit.partition,
+        "offset": blocked.record.offset, "reason": blocked.reason, "seconds": round(unit.head.seconds, 1),
+    }  # fmt: skip
+
+
+def _problem(status: int, message: str, **more: Any) -> http.Response:
+    return http.json_response({"error": message, **more}, status=status)

@@ -1,0 +1,1 @@
+"""The state of each agent, declared: views of its RocksDB rows, and the SQL read model."""

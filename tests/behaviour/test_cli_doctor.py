@@ -1,0 +1,170 @@
+"""`hardparts doctor` names what keeps a worker from running, one line each."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.broker import EmbeddedBroker
+from pipeline.ops.doctor import clock
+from pipeline.runtime.admin import connect
+from pipeline.runtime.settings import Settings
+from tests.behaviour.commandline import ROOT, CommandLine, Ended
+
+NOBODY = 65534
+CHANGELOG = "hardparts-user-events-changelog"
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker() as running:
+        yield running
+
+
+@pytest.fixture
+def cli(broker: EmbeddedBroker, tmp_path: Path) -> CommandLine:
+    cli = CommandLine(broker.url, tmp_path, app_id=f"doctor-{tmp_path.name}")
+    cli("topics", "apply").fine()
+    return cli
+
+
+def levels(ended: Ended, code: int) -> dict[str, dict[str, Any]]:
+    """check → its finding."""
+    assert ended.code == code, ended.out + ended.err
+    return {row["check"]: row for row in ended.rows}
+
+
+def failing(ended: Ended) -> dict[str, str]:
+    """check → detail and remedy of what FAILs."""
+    return {
+        name: f"{row['detail']}: {row['remedy']}" for name, row in levels(ended, 1).items() if row["level"] == "FAIL"
+    }
+
+
+def test_a_healthy_place_is_ok_in_every_line(cli: CommandLine) -> None:
+    found = levels(cli("doctor", "--json").fine(), 0)
+    assert {row["level"] for row in found.values()} == {"ok"}
+    assert found.keys() >= {"broker", "topics", "contracts", "data directory", "database", "clock", "application"}
+    lines = cli("doctor").fine().out.splitlines()
+    assert len(lines) == len(found)
+    assert all(line.startswith("ok   ") for line in lines)
+
+
+def test_without_a_broker_the_other_checks_run_all_the_same(cli: CommandLine) -> None:
+    found = levels(cli("doctor", "--json", broker="kafka://127.0.0.1:1"), 1)
+    assert [name for name, row in found.items() if row["level"] == "FAIL"] == ["broker"]
+    assert "127.0.0.1:1" in found["broker"]["detail"]
+    assert "HARDPARTS_BROKER" in found["broker"]["remedy"]
+    assert found["contracts"]["level"] == found["data directory"]["level"] == "ok"
+
+
+def test_a_missing_topic_and_a_wrong_partition_count_are_named(cli: CommandLine, broker: EmbeddedBroker) -> None:
+    app_id = f"{cli.environment['HARDPARTS_APP_ID']}-new"
+    changelog = f"{app_id}-user-events-changelog"
+
+    async def wrong() -> None:
+        async with connect(Settings(broker=broker.url)) as admin:
+            await admin.create(changelog, 5, 1, {"cleanup.policy": "compact", "delete.retention.ms": "604800000"})
+
+    asyncio.run(wrong())
+    found = failing(cli("doctor", "--json", app_id=app_id))
+    assert "doesn't exist" in found[f"topic {app_id}.errors"]
+    assert "topics apply" in found[f"topic {app_id}.errors"]
+    assert "5" in found[f"topic {changelog}"]
+    assert cli("doctor", app_id=app_id).out.count(f"{changelog} has 5") == 1
+
+
+def test_a_contract_file_that_is_broken_is_named_with_its_place(cli: CommandLine, tmp_path: Path) -> None:
+    contracts = tmp_path / "contracts"
+    shutil.copytree(ROOT / "agents" / "contracts", contracts)
+    broken = contracts / "user-events" / "comment.created.json"
+    schema = json.loads(broken.read_text())
+    schema["properties"]["data"]["type"] = "objekt"
+    broken.write_text(json.dumps(schema))
+    found = failing(cli("doctor", "--json", contracts_dir=str(contracts)))
+    assert found.keys() == {"contracts"}
+    assert str(broken) in found["contracts"]
+    assert "/properties/data/type" in found["contracts"]
+
+
+def test_a_database_that_is_away_is_a_warning(cli: CommandLine) -> None:
+    found = levels(cli("doctor", "--json", database_url="postgresql+psycopg://u:p@127.0.0.1:1/x"), 0)
+    assert found["database"]["level"] == "WARN"
+    assert found["database"]["remedy"]
+    found = levels(cli("doctor", "--json", database_url="nonsense"), 0)
+    assert found["database"]["level"] == "WARN"
+
+
+def test_a_data_directory_that_this_user_cannot_write_is_named_with_the_error_number(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    # Root may write everywhere. The interpreter may be unreadable to anybody else: it loads everything, then changes.
+    script = (
+        "import os, sys\n"
+        "from pipeline.cli import main\n"
+        "def run():\n"
+        "    try:\n"
+        "        main(['doctor', '--json'])\n"
+        "    except SystemExit as ended:\n"
+        "        return ended.code\n"
+        "assert run() == 0\n"
+        "print('---', flush=True)\n"
+        "os.environ['HARDPARTS_DATA_DIR'] = sys.argv[1]\n"
+        "if os.geteuid() == 0:\n"
+        f"    os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
+        "sys.exit(run())\n"
+    )
+    denied = tmp_path / "denied"
+    denied.mkdir(mode=0o555)
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(denied)],
+        capture_output=True, text=True, timeout=60, cwd=ROOT, env=cli.environment, check=False,
+    )  # fmt: skip
+    found = failing(Ended(ended.returncode, ended.stdout.partition("---\n")[2], ended.stderr))
+    assert str(denied) in found["data directory"]
+    assert "errno 13" in found["data directory"]
+    assert "HARDPARTS_DATA_DIR" in found["data directory"]
+    assert list(denied.iterdir()) == []
+
+
+def test_a_data_directory_that_is_a_file_is_named(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = failing(cli("doctor", "--json", data_dir=str(tmp_path / "file")))
+    assert str(tmp_path / "file") in found["data directory"]
+
+
+def test_agents_of_another_package_are_named_with_where_they_come_from(cli: CommandLine, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "site"
+    (elsewhere / "agents").mkdir(parents=True)
+    (elsewhere / "agents" / "__init__.py").write_text("")
+    cli.environment["PYTHONPATH"] = f"{elsewhere}{os.pathsep}{ROOT}"
+    (tmp_path / "home").mkdir()
+    cli.directory = tmp_path / "home"
+    found = failing(cli("doctor", "--json"))
+    assert str(elsewhere / "agents") in found["import agents"]
+    assert "application" in found
+
+
+def test_tables_of_another_package_are_named_with_where_they_come_from(cli: CommandLine, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "site"
+    shutil.copytree(ROOT / "tables", elsewhere / "tables")
+    cli.environment["PYTHONPATH"] = f"{elsewhere}{os.pathsep}{ROOT}"
+    (tmp_path / "home").mkdir()
+    cli.directory = tmp_path / "home"
+    found = failing(cli("doctor", "--json"))
+    assert found.keys() == {"import tables"}
+    assert str(elsewhere / "tables") in found["import tables"]
+
+
+def test_a_record_from_the_future_makes_the_clock_doubtful(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    assert clock(settings, 0.0).level == "ok"
+    assert clock(settings, 3600.0).level == "WARN"
+    assert "3600 s ahead" in clock(settings, 3600.0).detail

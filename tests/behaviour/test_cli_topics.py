@@ -1,0 +1,172 @@
+"""`hardparts topics`: what it finds, makes and refuses (O5)."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.broker import EmbeddedBroker
+from pipeline.ops.plan import Wanted, plan, unequal
+from pipeline.runtime.admin import TopicFound, connect
+from pipeline.runtime.settings import Settings
+from tests.behaviour.commandline import CommandLine
+from tests.kafka.cluster import KafkaCluster
+
+CHANGELOG = "hardparts-user-events-changelog"
+WANTED = Wanted("letters", 6, 1, {"cleanup.policy": "delete"}, ordered=True)
+IN_SYNC = {"letters": {"cleanup.policy": "delete"}}
+
+
+@pytest.fixture
+def broker() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker() as running:
+        yield running
+
+
+@pytest.fixture
+def cli(broker: EmbeddedBroker, tmp_path: Path) -> CommandLine:
+    return CommandLine(broker.url, tmp_path)
+
+
+async def _with_admin(broker: EmbeddedBroker, change: str, **config: str) -> None:
+    async with connect(Settings(broker=broker.url)) as admin:
+        await admin.configure(change, config)
+
+
+async def _partitions(broker: EmbeddedBroker) -> dict[str, int]:
+    async with connect(Settings(broker=broker.url)) as admin:
+        return {name: found.partitions for name, found in (await admin.topics()).items()}
+
+
+async def _config(broker: EmbeddedBroker, topic: str) -> dict[str, str]:
+    async with connect(Settings(broker=broker.url)) as admin:
+        return (await admin.configs([topic]))[topic]
+
+
+def test_apply_makes_what_plan_shows_and_then_there_is_nothing_to_do(cli: CommandLine, broker: EmbeddedBroker) -> None:
+    planned = cli("topics", "plan", "--json")
+    assert planned.code == 1
+    missing = {row["topic"] for row in planned.rows}
+    assert {row["kind"] for row in planned.rows} == {"missing"}
+    assert {"user-events", "comment-counts", "hardparts.errors", CHANGELOG} <= missing
+    assert cli("topics", "apply").fine().out.count("create, 2 partitions") == len(missing)
+    assert asyncio.run(_partitions(broker)) == dict.fromkeys(missing, 2)
+    assert asyncio.run(_config(broker, CHANGELOG))["cleanup.policy"] == "compact"
+    assert cli("topics", "plan").fine().out == "nothing to do\n"
+    assert cli("topics", "plan", "--json").fine().rows == []
+
+    # a setting that somebody changed is mended, others are left alone
+    asyncio.run(_with_admin(broker, CHANGELOG, **{"cleanup.policy": "delete", "segment.bytes": "1048576"}))
+    (mended,) = cli("topics", "apply", "--json").fine().rows
+    assert (mended["topic"], mended["kind"], mended["state"]) == (CHANGELOG, "config", "done")
+    config = asyncio.run(_config(broker, CHANGELOG))
+    assert (config["cleanup.policy"], config["segment.bytes"]) == ("compact", "1048576")
+
+    # more partitions: ordered topics only when forced, changelogs never
+    refused = cli("topics", "apply", "--json", partitions="3")
+    assert refused.code == 1
+    states = {row["topic"]: row["state"] for row in refused.rows}
+    assert states["user-events"] == states[CHANGELOG] == "refused"
+    assert states["hardparts.errors"] == "done"
+    reasons = {row["topic"]: row["refused"] for row in refused.rows}
+    assert "67% of keys would move" in reasons["user-events"]
+    assert "new topics" in reasons[CHANGELOG]
+    forced = cli("topics", "apply", "--force", "--json", partitions="3")
+    assert forced.code == 1
+    assert {row["topic"] for row in forced.rows if row["state"] == "refused"} >= {CHANGELOG}
+    counts = asyncio.run(_partitions(broker))
+    assert (counts["user-events"], counts[CHANGELOG]) == (3, 2)
+
+    # and a worker refuses to start on unequal counts
+    said = cli("worker", partitions="3").failed(2)
+    assert "user-events has 3" in said
+    assert f"{CHANGELOG} has 2" in said
+
+
+def test_a_broker_that_is_not_there_is_named_at_once_and_one_that_hangs_within_ten_seconds(
+    cli: CommandLine, broker: EmbeddedBroker
+) -> None:
+    address = broker.bootstrap
+    assert broker.pid
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        loop_time = asyncio.new_event_loop().time
+        started = loop_time()
+        said = cli("topics", "plan").failed(1)
+        assert loop_time() - started < 15
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+    assert address in said
+    broker.stop()
+    said = cli("topics", "plan").failed(1)
+    assert address in said
+    assert "HARDPARTS_BROKER" in said
+
+
+def test_wrong_settings_and_a_broken_application_exit_2_with_one_line(cli: CommandLine, tmp_path: Path) -> None:
+    assert "--broker" in cli("topics", "plan", "--broker", "http://x").failed(2)
+    assert "HARDPARTS_PARTITIONS" in cli("topics", "plan", partitions="none").failed(2)
+    assert "nowhere" in cli("topics", "plan", "--app", "nowhere:app").failed(2)
+    broken = tmp_path / "broken_application.py"
+    broken.write_text("def\n")
+    cli.environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
+    said = cli("topics", "plan", "--app", "broken_application:app").failed(2)
+    assert f"{broken}:1" in said
+
+
+def test_more_partitions_of_an_ordered_topic_are_refused_with_the_share_of_keys_that_would_move() -> None:  # O5
+    (difference,) = plan([WANTED], {"letters": TopicFound(5, 5, 1)}, IN_SYNC)
+    assert "83% of keys would move" in difference.refused
+    (forced,) = plan([WANTED], {"letters": TopicFound(5, 5, 1)}, IN_SYNC, force=True)
+    assert forced.refused == ""
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_fewer_partitions_and_growing_changelogs_are_refused_even_when_forced(force: bool) -> None:
+    (fewer,) = plan([WANTED], {"letters": TopicFound(7, 7, 1)}, IN_SYNC, force)
+    assert "declare 7" in fewer.refused
+    (changelog,) = plan([WANTED._replace(changelog_of="a")], {"letters": TopicFound(5, 5, 1)}, IN_SYNC, force)
+    assert "new topics" in changelog.refused
+
+
+def test_an_unordered_topic_may_have_more_partitions_than_declared() -> None:
+    assert plan([WANTED._replace(ordered=False)], {"letters": TopicFound(7, 7, 1)}, IN_SYNC) == []
+
+
+def test_an_agent_whose_topics_are_declared_with_unequal_counts_is_named() -> None:
+    (difference,) = unequal("postman", [WANTED, WANTED._replace(name="parcels", partitions=7)])
+    assert "letters: 6, parcels: 7" in str(difference)
+    assert "postman" in difference.refused
+    assert unequal("postman", [WANTED, WANTED._replace(name="parcels")]) == []
+
+
+def test_a_replication_that_the_cluster_cannot_give_is_refused_with_topic_and_remedy(cli: CommandLine) -> None:
+    said = cli("topics", "apply", replication="3").failed(1)
+    assert "InvalidReplicationFactorError: user-events" in said
+    assert "HARDPARTS_REPLICATION" in said
+
+
+@pytest.mark.kafka
+def test_apache_kafka_is_brought_to_the_catalogue_and_its_ordered_topics_are_left_alone(tmp_path: Path) -> None:  # O5
+    with KafkaCluster(1, tmp_path / "kafka") as kafka:
+        cli = CommandLine(f"kafka://{kafka.bootstrap}", tmp_path, partitions="5")
+        cli("topics", "apply").fine()
+        assert cli("topics", "plan").fine().out == "nothing to do\n"
+
+        async def changed(**config: str) -> dict[str, str]:
+            async with connect(Settings(broker=f"kafka://{kafka.bootstrap}")) as admin:
+                await admin.configure("messages", config)
+                return (await admin.configs(["messages"]))["messages"]
+
+        asyncio.run(changed(**{"cleanup.policy": "compact", "segment.bytes": "2000000"}))
+        (mended,) = cli("topics", "apply", "--json").fine().rows
+        assert (mended["topic"], mended["kind"]) == ("messages", "config")
+        after = asyncio.run(changed(**{"retention.ms": "86400000"}))
+        assert (after["cleanup.policy"], after["segment.bytes"]) == ("delete", "2000000")
+        refused = cli("topics", "apply", partitions="6")
+        assert refused.code == 1
+        assert "83% of keys would move" in refused.out
+        assert "topics: all" in cli("doctor").fine().out  # nothing that is ordered was changed

@@ -1,0 +1,1 @@
+"""The benchmark: our worker and its peers do the same work on one Apache Kafka. Try `python -m tests.bench --help`."""

@@ -1,0 +1,188 @@
+"""Command line of the benchmark."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import distributions
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import click
+import orjson
+from aiokafka.errors import KafkaError
+from rich.console import Console
+
+from tests.kafka.cluster import KafkaCluster
+
+from .compare import compare
+from .flat import IDS_PER_USER, flat
+from .kafka_topics import delete_topics, topic_names
+from .latency import latency
+from .peer import COMPARED, OUR_OUTPUT_TOPICS, RUN_PREFIX, Site
+from .report import Sheet, comparison_sheet, flatness_sheet, latency_sheet
+from .verify import WrongOutputError
+from .workload import INPUT_TOPIC, Workload
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+progress = Console(stderr=True, highlight=False)
+
+
+def shared_options(command: F) -> F:
+    """Options that every benchmark has."""
+    options = (
+        click.option(
+            "--rounds", type=click.IntRange(1), default=3, show_default=True, help="Repeat in turns; medians are shown."
+        ),
+        click.option("--partitions", type=click.IntRange(1), default=4, show_default=True),
+        click.option("--broker", help="host:port of an empty Kafka to use instead of starting one."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
+        click.option(
+            "--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table to a file."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Measure our worker against its peers on a real Apache Kafka. Without a command: compare."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it can't mend by trying again, it raises
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the peers and the broker as Ctrl-C does
+    if context.invoked_subcommand is None:
+        context.invoke(compare_command)
+
+
+@main.command("compare")
+@click.option("--events", type=click.IntRange(1_000), default=1_000_000, show_default=True)
+@click.option(
+    "--stock-events", type=click.IntRange(1_000), default=50_000, show_default=True, help="Where stock Faust may stop."
+)
+@click.option("--users", type=click.IntRange(1), default=10_000, show_default=True)
+@click.option(
+    "--duplicates", type=click.FloatRange(0, 0.9), default=0.05, show_default=True, help="Share of repeated events."
+)
+@click.option("--peers", default=",".join(COMPARED), show_default=True, help="Names, separated by commas.")
+@shared_options
+def compare_command(
+    *, events: int, stock_events: int, users: int, duplicates: float, peers: str, rounds: int, **common: Any
+) -> None:
+    """Throughput, CPU and memory of every peer at the same work."""
+    unknown = set(peers.split(",")) - set(COMPARED)
+    if unknown:
+        raise click.BadParameter(
+            f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(COMPARED)}", param_hint="--peers"
+        )
+    chosen = [COMPARED[name] for name in peers.split(",")]
+    for peer in chosen:
+        if not peer.installed:
+            progress.print(
+                f"left out: {peer.title}, because {peer.needs} isn't installed (tests/bench/requirements.txt)"
+            )
+    workload = Workload(events, users, duplicates)
+    result = _measure(
+        common,
+        lambda site: compare(
+            site,
+            [peer for peer in chosen if peer.installed],
+            workload,
+            stock_events=stock_events,
+            rounds=rounds,
+            say=progress.print,
+        ),
+    )
+    _show(comparison_sheet(result), result.as_json(), common)
+
+
+@main.command("flat")
+@click.option(
+    "--measured", type=click.IntRange(1_000), default=50_000, show_default=True, help="Events measured in each case."
+)
+@shared_options
+def flat_command(measured: int, rounds: int, **common: Any) -> None:
+    """Cost of an event whose user has 10, 1,000 and 100,000 ids, in one partition."""
+    result = _measure(
+        common, lambda site: flat(site, IDS_PER_USER, measured=measured, rounds=rounds, say=progress.print)
+    )
+    _show(flatness_sheet(result), result.as_json(), common)
+
+
+@main.command("latency")
+@click.option(
+    "--rate", "rate_per_s", type=click.FloatRange(1), default=1_000, show_default=True, help="Events a second."
+)
+@click.option("--seconds", type=click.FloatRange(1), default=30, show_default=True)
+@shared_options
+def latency_command(rate_per_s: float, seconds: float, rounds: int, **common: Any) -> None:
+    """End-to-end latency at a steady rate, against an echo."""
+    result = _measure(
+        common, lambda site: latency(site, rate_per_s=rate_per_s, seconds=seconds, rounds=rounds, say=progress.print)
+    )
+    _show(latency_sheet(result), result.as_json(), common)
+
+
+def _measure(common: dict[str, Any], benchmark: Callable[[Site], Awaitable[T]]) -> T:
+    async def run(site: Site) -> T:
+        # The benchmark deletes and refills these topics, so it never touches a cluster where somebody else has them.
+        taken = (await topic_names(site.bootstrap)) & {INPUT_TOPIC, *OUR_OUTPUT_TOPICS}
+        if taken:
+            raise click.UsageError(
+                f"{site.bootstrap} is in use: it has {', '.join(sorted(taken))}; give an empty Kafka"
+            )
+        try:
+            return await benchmark(site)
+        finally:
+            await delete_topics(site.bootstrap, names=[INPUT_TOPIC, *OUR_OUTPUT_TOPICS], containing=RUN_PREFIX)
+
+    if not Path("/proc/self/stat").exists():
+        raise click.ClickException("CPU and memory of the peers are read from /proc: run the benchmark on Linux")
+    try:
+        with _site(common["broker"], common["partitions"]) as site:
+            return asyncio.run(run(site))
+    except (RuntimeError, TimeoutError, KafkaError, WrongOutputError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def _site(broker: str | None, partitions: int) -> Iterator[Site]:
+    with TemporaryDirectory(prefix="hardparts-bench-", ignore_cleanup_errors=True) as directory:
+        path = Path(directory)
+        if broker:
+            yield Site(broker.removeprefix("kafka://"), partitions, path)
+            return
+        with KafkaCluster(1, path / "kafka") as cluster:
+            yield Site(cluster.bootstrap, partitions, path)
+
+
+def _surroundings() -> dict[str, Any]:
+    packages = ("faust-streaming", "aiokafka", "rocksdict", "quixstreams")
+    installed = {distribution.name: distribution.version for distribution in distributions()}
+    return {
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": {name: installed.get(name) for name in packages},
+    }
+
+
+def _show(sheet: Sheet, document: dict[str, Any], common: dict[str, Any]) -> None:
+    if common["as_json"]:
+        option = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+        click.echo(orjson.dumps({**_surroundings(), **document}, option=option))
+    else:
+        Console().print(sheet.rich())
+    if common["markdown"]:
+        common["markdown"].write_text(sheet.markdown(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m tests.bench")

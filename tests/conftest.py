@@ -1,0 +1,62 @@
+"""What every test can rely on: marks that say what a test needs, and skips that name what is missing.
+
+A test whose need is missing is skipped on a developer's machine. In continuous integration (CI is set) it runs and
+fails, so that a run cannot go green by skipping.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.kafka.jars import KafkaUnavailable, jars, java
+
+
+def _kafka_missing() -> str | None:
+    try:
+        java()
+        jars()
+    except KafkaUnavailable as reason:
+        return str(reason)
+    return None
+
+
+def _postgres_missing() -> str | None:
+    if shutil.which("postgres") or any(Path("/usr/lib/postgresql").glob("*/bin/postgres")):
+        return None
+    return "no PostgreSQL server program (postgres) on this machine"
+
+
+NEEDS = {"kafka": _kafka_missing, "postgres": _postgres_missing}
+KAFKA_FIXTURES = {"kafka", "kafka3"}
+# Each test of these starts several processes and takes seconds; `make check` runs them, `make test` stays under 90 s.
+SLOW = {
+    "test_broker_build",
+    "test_cli_doctor",
+    "test_cli_state",
+    "test_cli_topics",
+    "test_compose",
+    "test_demo",
+    "test_faust_commands",
+    "test_hostile_records",
+    "test_postgres_outage",
+    "test_web",
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses a real Kafka or is slow, and skip what this machine can't run, with the reason."""
+    for item in items:
+        if KAFKA_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("kafka")
+        elif item.path.stem in SLOW:
+            item.add_marker("slow")
+    if os.environ.get("CI"):
+        return
+    missing = {need: reason for need, check in NEEDS.items() if (reason := check())}
+    for item in items:
+        for need, reason in missing.items():
+            if item.get_closest_marker(need):
+                item.add_marker(pytest.mark.skip(reason=f"{need}: {reason}"))

@@ -1,0 +1,1 @@
+"""Real Apache Kafka on loopback, started from its jars, and the tests that need it."""

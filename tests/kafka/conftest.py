@@ -1,0 +1,36 @@
+"""Session-wide clusters of real Kafka. Without Java or the jars a test is skipped with the reason; in CI it fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+
+from tests.kafka.cluster import KafkaCluster
+from tests.kafka.jars import KafkaUnavailable, jars, java
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """One broker for the whole session; topics are shared, so a test that needs fixed names calls `reset()` first."""
+    yield from _cluster(1, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def kafka3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """Three brokers, replication 3, min.insync.replicas 2; a test that takes one down brings it back."""
+    yield from _cluster(3, tmp_path_factory)
+
+
+def _cluster(brokers: Literal[1, 3], directories: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    try:
+        java()
+        jars()
+    except KafkaUnavailable as reason:
+        if os.environ.get("CI"):
+            pytest.fail(f"real Kafka is a must in CI: {reason}", pytrace=False)
+        pytest.skip(f"real Kafka: {reason}")
+    with KafkaCluster(brokers, directories.mktemp(f"kafka-{brokers}")) as cluster:
+        yield cluster
