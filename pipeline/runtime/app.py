@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +18,7 @@ from pipeline.core.errors import Misconfigured
 from pipeline.core.topic import Catalogue, Topic
 from pipeline.runtime.alerts import Alerts
 from pipeline.runtime.check import check_topics, make_state_dir
+from pipeline.runtime.clock import lease_now_s
 from pipeline.runtime.context import Context
 from pipeline.runtime.crashpoints import CrashPoints
 from pipeline.runtime.database import Database
@@ -198,6 +198,7 @@ class App(faust.App):
                 alerts=Alerts(settings.alert_webhook),
                 database=Database(settings.database, self.read_model),
                 fatal=self.fatal,
+                holds_lease=self._holds_lease,
                 crash=CrashPoints.armed(),
             )
         return self._context
@@ -223,9 +224,13 @@ class App(faust.App):
         web = f"http://{self.settings.web_host}:{self.web_port}"
         print(f"ready partitions={shown} agents={agents} web={web}", flush=True)
 
+    def _holds_lease(self) -> bool:
+        heartbeat_at_s: float = cast(Any, self.consumer).group.heartbeat_at_s
+        return lease_now_s() - heartbeat_at_s < self.settings.session_timeout_s
+
     async def still_member(self) -> None:
         """Wait for a heartbeat, later than now, of the generation in which we are."""
-        group, asked_at = cast(Any, self.consumer).group, time.monotonic()
+        group, asked_at = cast(Any, self.consumer).group, lease_now_s()
         while group.heartbeat_at_s <= asked_at:  # noqa: ASYNC110 - the heartbeat happens in another thread
             await asyncio.sleep(self.settings.session_timeout_s / HEARTBEATS_A_SESSION / 4)
 

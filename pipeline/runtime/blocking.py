@@ -10,6 +10,9 @@ from pipeline.runtime.context import Context
 
 log = logging.getLogger("hardparts.unit")
 
+BROKER = "broker"
+"""The reason when step 5 or 6 fails: of a batch with many records and topics, any may be the cause."""
+
 
 class Head:
     """What a unit's first unfinished record is waiting for, if anything."""
@@ -26,11 +29,16 @@ class Head:
         """How long the head has been blocked; 0 when it isn't."""
         return time.monotonic() - self.since_s if self.since_s is not None else 0.0
 
+    @property
+    def anywhere(self) -> bool:
+        """Blocked, and by which record isn't known: each goes alone until the batch ends, under one alert."""
+        return self.blocked is not None and self.blocked.reason == BROKER
+
     async def wait(self, blocked: Blocked) -> None:
         """One more failed attempt: wait before the next."""
         record = blocked.record
         where = f"{record.topic}[{record.partition}]@{record.offset}"
-        if self.blocked is not None and self._place(self.blocked) != self._place(blocked):
+        if self.blocked is not None and not self._goes_on(blocked):
             self.passed()
         if self.blocked is None:
             self.since_s, self.first_failed_ms = time.monotonic(), self._context.now_ms()
@@ -81,9 +89,14 @@ class Head:
     def _alert(self) -> str:
         return f"blocked:{self._agent}:{self._partition}"
 
-    @staticmethod
-    def _place(blocked: Blocked) -> tuple[str, int, str]:
-        return blocked.record.topic, blocked.record.offset, blocked.reason
+    def _goes_on(self, blocked: Blocked) -> bool:
+        """Whether it is the same trouble as before."""
+        before = self.blocked
+        return (
+            before is not None
+            and (before.record.topic, before.reason) == (blocked.record.topic, blocked.reason)
+            and (before.record.offset == blocked.record.offset or self.anywhere)
+        )
 
     @property
     def _labels(self) -> tuple[str, str, str, str]:

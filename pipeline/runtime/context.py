@@ -23,7 +23,8 @@ class Context:
     """Settings and services of one worker process, as the units need them.
 
     incarnation: tells this process from every other, for claims. partitions: topic → partition count. fatal: called
-    with an exception after which the process must not go on. room: set when a unit can take more. acting: outside
+    with an exception after which the process must not go on. holds_lease: whether a heartbeat was answered within the
+    session timeout, so that nobody else can own our units yet. room: set when a unit can take more. acting: outside
     effects, by unit name and claim row, that this process has begun and not yet recorded.
     """
 
@@ -40,6 +41,7 @@ class Context:
     alerts: Alerts
     database: Database
     fatal: Callable[[BaseException], None]
+    holds_lease: Callable[[], bool] = lambda: True
     room: asyncio.Event = field(default_factory=asyncio.Event)
     limits: Limits = field(default_factory=Limits)
     backoff: Backoff = field(default_factory=Backoff)

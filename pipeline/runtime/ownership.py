@@ -9,8 +9,8 @@ aiokafka is pinned and `tests/kafka/test_fencing.py` shows that it holds.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -26,6 +26,8 @@ from pipeline.core.errors import HardpartsError, OwnershipLost
 from pipeline.core.state import Row
 
 REQUEST_TIMEOUT_MS = 10_000
+TRANSACTION_TIMEOUT_MS = 30_000
+"""Then the broker aborts what nobody ended; until then it holds back readers of what is committed."""
 BATCH_BYTES_MAX = 900_000
 """One record batch; the broker's default limit is 1,048,588 bytes."""
 OWNER_AGE_MAX_S = 2 * 24 * 3600.0
@@ -40,23 +42,36 @@ class ProducerBroken(HardpartsError):
     """A produce error that isn't retried: later batches would fail too, so ownership is taken anew and work redone."""
 
 
-class Owner:
-    """The fenced producer of one unit. After the first error it is of no use: `abandon` it and take ownership anew."""
+def _always() -> bool:
+    return True
 
-    def __init__(self, producer: AIOKafkaProducer, unit: str) -> None:
+
+class Owner:
+    """The fenced producer of one unit. After the first error it is of no use: `abandon` it and take ownership anew.
+
+    holds_lease: asked right before each produce; without the lease another worker may own the unit already.
+    """
+
+    TRANSACTIONAL = False
+
+    def __init__(self, producer: AIOKafkaProducer, unit: str, holds_lease: Callable[[], bool] = _always) -> None:
         self._producer = producer
         self.unit = unit
+        self._holds_lease = holds_lease
         self.taken_at_s = time.monotonic()
         self.waiting_since: float | None = None
         self._waits: dict[tuple[str, int], int] = {}
 
     @classmethod
-    async def take(cls, bootstrap: Sequence[str], unit: str, security: dict[str, Any]) -> "Owner":
+    async def take(
+        cls, bootstrap: Sequence[str], unit: str, security: dict[str, Any], holds_lease: Callable[[], bool] = _always
+    ) -> Self:
         """Become the owner of `unit`. Earlier owners are refused once this one has written where they write."""
         producer = AIOKafkaProducer(
             bootstrap_servers=list(bootstrap),
             client_id=unit,
             transactional_id=unit,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
             acks="all",
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             max_batch_size=BATCH_BYTES_MAX,
@@ -68,8 +83,9 @@ class Owner:
         except BaseException:
             await cls(producer, unit).abandon(1.0)
             raise
-        producer._txn_manager.transactional_id = None
-        return cls(producer, unit)
+        if not cls.TRANSACTIONAL:
+            producer._txn_manager.transactional_id = None
+        return cls(producer, unit, holds_lease)
 
     @property
     def age_s(self) -> float:
@@ -84,6 +100,12 @@ class Owner:
     async def partitions(self, topic: str) -> int:
         """How many partitions `topic` has; KafkaError when it doesn't exist."""
         return len(await self._producer.partitions_for(topic))
+
+    async def begin(self) -> None:
+        """What is sent from here to `commit` belongs together: nothing to do for batches that stand for themselves."""
+
+    async def commit(self, offsets: Mapping[tuple[str, int], int], group: str) -> None:
+        """The end of it. offsets: source (topic, partition) → next one to read; here the group commits them later."""
 
     async def append_rows(
         self, topic: str, partition: int, events: Iterable[Sequence[Row]], bytes_max: int = BATCH_BYTES_MAX - 1000
@@ -124,22 +146,23 @@ class Owner:
         if errors:
             raise next((error for error in errors if isinstance(error, OwnershipLost)), errors[0])
 
+    def require_lease(self) -> None:
+        """OwnershipLost when the group may have given this unit to somebody else by now."""
+        if not self._holds_lease():
+            raise OwnershipLost(f"{self.unit}: no heartbeat for a session timeout, another owner may be at work")
+
     async def _send(self, builder: Any, topic: str, partition: int) -> int:
         """One record batch, acknowledged; its first offset."""
         builder.close()
+        self.require_lease()
         where, waits = (topic, partition), self._waits
         if not waits:
             self.waiting_since = time.monotonic()
         waits[where] = waits.get(where, 0) + 1
         try:
-            acked = await self._producer.send_batch(builder, topic, partition=partition)
-            metadata = await acked
-        except InvalidProducerIdMapping as error:
-            raise OwnershipLost(f"{self.unit}: its producer id has expired at {topic}[{partition}]") from error
-        except (ProducerFenced, InvalidProducerEpoch) as error:
-            raise OwnershipLost(f"{self.unit}: another owner writes to {topic}[{partition}]") from error
-        except (KafkaError, OutOfOrderSequenceNumber, ProducerClosed, AssertionError) as error:
-            raise ProducerBroken(f"{self.unit}: {topic}[{partition}]: {type(error).__name__}: {error}") from error
+            with self._told(f"{topic}[{partition}]"):
+                acked = await self._producer.send_batch(builder, topic, partition=partition)
+                metadata = await acked
         finally:
             waits[where] -= 1
             if not waits[where]:
@@ -149,6 +172,18 @@ class Owner:
         if metadata.offset < 0:
             raise ProducerBroken(f"{self.unit}: {topic}[{partition}] acknowledged without an offset")
         return int(metadata.offset)
+
+    @contextlib.contextmanager
+    def _told(self, place: str) -> Iterator[None]:
+        """aiokafka's errors as ours: OwnershipLost when fenced, ProducerBroken otherwise."""
+        try:
+            yield
+        except InvalidProducerIdMapping as error:
+            raise OwnershipLost(f"{self.unit}: its producer id has expired at {place}") from error
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            raise OwnershipLost(f"{self.unit}: another owner writes to {place}") from error
+        except (KafkaError, OutOfOrderSequenceNumber, ProducerClosed, AssertionError) as error:
+            raise ProducerBroken(f"{self.unit}: {place}: {type(error).__name__}: {error}") from error
 
     async def abandon(self, timeout_s: float = 3.0) -> None:
         """Stop sending and close the sockets now; what was in flight may or may not have been written."""

@@ -59,6 +59,7 @@ async def restore(bootstrap: list[str], security: dict[str, Any], units: Sequenc
         bootstrap_servers=bootstrap,
         enable_auto_commit=False,
         auto_offset_reset="none",
+        isolation_level="read_committed",
         max_partition_fetch_bytes=FETCH_BYTES,
         fetch_max_wait_ms=50,
         **security,

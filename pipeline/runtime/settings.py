@@ -27,9 +27,10 @@ class Settings(BaseSettings):
     instance: str = Field(default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9._-]{1,200}$")
     partitions: int = Field(8, ge=1, le=10_000)
     replication: int = Field(1, ge=1, le=10)
-    processing_guarantee: Literal["at_least_once"] = "at_least_once"
+    processing_guarantee: Literal["at_least_once", "exactly_once"] = "at_least_once"
     batch_records_max: int = Field(1000, ge=1, le=100_000)
     demand: int = Field(50, ge=1, le=10_000)
+    static_membership: bool = False
     session_timeout_s: float = Field(30.0, ge=1)
     max_poll_interval_s: float = Field(1000.0, ge=1)
     database_url: str = Field("", repr=False)  # may hold a password
@@ -53,6 +54,11 @@ class Settings(BaseSettings):
     def state_dir(self) -> Path:
         """Where this instance keeps its state."""
         return self.data_dir / self.instance
+
+    @property
+    def exactly_once(self) -> bool:
+        """Whether outputs, rows and offsets of a batch go in one Kafka transaction."""
+        return self.processing_guarantee == "exactly_once"
 
     @property
     def database(self) -> str:

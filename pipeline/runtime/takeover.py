@@ -23,6 +23,7 @@ from pipeline.core.errors import OwnershipLost
 from pipeline.runtime.ownership import Owner, ProducerBroken
 from pipeline.runtime.recovery import RecoveryStalled, Restoring, restore
 from pipeline.runtime.store import FENCE, open_or_set_aside
+from pipeline.runtime.transaction import TransactionalOwner
 from pipeline.runtime.unit import Unit
 
 log = logging.getLogger("hardparts.takeover")
@@ -42,6 +43,10 @@ class Takeover(Recovery):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._troubles: dict[object, tuple[float, str]] = {}
+
+    @property
+    def _owners(self) -> type[Owner]:
+        return TransactionalOwner if self.app.settings.exactly_once else Owner
 
     @property
     def trouble(self) -> tuple[float, str] | None:
@@ -201,7 +206,9 @@ class Takeover(Recovery):
         with self._waiting_for(f"{unit}: waiting for ownership: {away}"):
             try:
                 async with asyncio.timeout(OWN_WITHIN_S):
-                    owner = await Owner.take(app.context.bootstrap, unit, app.context.security)
+                    owner = await self._owners.take(
+                        app.context.bootstrap, unit, app.context.security, app.context.holds_lease
+                    )
                     owners.append(owner)
                     end = await owner.append_rows(changelog, number, [[(FENCE, uuid.uuid4().hex.encode())]])
             except TimeoutError as error:
@@ -267,12 +274,20 @@ class Takeover(Recovery):
                     )
                 finally:
                     unit.store = restoring.store
+                await self._catch_up(unit)
             except BaseException:
                 await asyncio.gather(*(one.abandon(1.0) for one in owners), return_exceptions=True)
                 raise
             unit.owner = owner
 
         await self._patiently(again)
+
+    async def _catch_up(self, unit: Unit) -> None:
+        """A transaction whose commit was not answered may have happened: its records are finished then."""
+        if self.app.settings.exactly_once:
+            sources = [TP(topic, unit.partition) for topic in unit.positions]
+            committed = await self.app.consumer.group.committed(sources)
+            unit.finished_until({tp.topic: offset for tp, offset in committed.items() if offset is not None})
 
     async def _reseek(self, topic: str, partition: int, offset: int) -> int:
         tp = TP(topic, partition)

@@ -12,13 +12,22 @@ from typing import Any, NamedTuple, cast
 
 import aiokafka
 from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    CommitFailedError,
+    ConsumerStoppedError,
+    IllegalStateError,
+    KafkaError,
+    NoError,
+    RebalanceInProgressError,
+)
+from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.threads import MethodQueue
 
 from pipeline.core.record import Batch, Record
+from pipeline.runtime.clock import lease_now_s
 from pipeline.runtime.readable import Unreadable, read_any_header_name
 
 FETCH_WAIT_MS = 100
@@ -27,6 +36,7 @@ COMMIT_TIMEOUT_S = 5.0
 LAST_COMMIT_TIMEOUT_S = 2.0
 LEAVE_TIMEOUT_S = 2.0
 OFFSETS_TIMEOUT_S = 10.0
+STILL_MEMBER = (NoError.errno, RebalanceInProgressError.errno)
 CALLS_AT_ONCE = 4
 """Calls of the group's thread that may wait for the broker side by side: fetch, commit, a takeover's, a page's."""
 """A stop mustn't wait for a broker that is away: what isn't committed is done again, and found done."""
@@ -71,22 +81,26 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         read_any_header_name()
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        consumer._isolation_level = "read_committed"  # an aborted record was never written, whatever our guarantee is
+        settings = cast(Any, self.app).settings
+        if settings.static_membership:
+            consumer._group_instance_id = settings.instance
         return consumer
 
     async def on_start(self) -> None:
-        """Start, and note every successful heartbeat."""
+        """Start, and note when each heartbeat or sync that was answered well had been sent: it renews the lease."""
         await super().on_start()
         coordinator = self._ensure_consumer()._coordinator
-        beat = getattr(coordinator, "_do_heartbeat", None)
-        if beat is not None:
+        send = coordinator._send_req
 
-            async def noted() -> bool:
-                ok = bool(await beat())
-                if ok:
-                    self.heartbeat_at_s = time.monotonic()
-                return ok
+        async def noted(request: Any) -> Any:
+            sent_at_s = lease_now_s()
+            answer = await send(request)
+            if isinstance(request, HeartbeatRequest | SyncGroupRequest) and answer.error_code in STILL_MEMBER:
+                self.heartbeat_at_s = sent_at_s
+            return answer
 
-            coordinator._do_heartbeat = noted
+        coordinator._send_req = noted
 
     async def on_thread_stop(self) -> None:
         """Leave the group, but don't wait long for a broker that doesn't answer."""
@@ -135,10 +149,13 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         fetched: dict[TP, Fetched] = {}
         subscription = consumer._subscription.subscription
         assignment = subscription.assignment if subscription is not None else None
-        for tp, got in records.items():
+        for tp in partitions:
             cursor = self.cursors.get(tp)
             state = assignment.state_value(tp) if assignment is not None else None
             if cursor is None or state is None or not state.has_valid_position:
+                continue
+            got = records.get(tp, [])
+            if not got and state.position == cursor.position:
                 continue
             fetched[TP(tp.topic, tp.partition)] = Fetched(cursor.seek, cursor.position, state.position, got)
             cursor.position = state.position
@@ -259,7 +276,7 @@ class BatchConsumer(driver.Consumer):
         for tp, (seek, start, end, records) in fetched.items():
             size = units.batch_records_max
             position = start
-            for first in range(0, len(records), size):
+            for first in range(0, max(len(records), 1), size):
                 chunk = records[first : first + size]
                 stop = end if first + size >= len(records) else records[first + size].offset
                 batch = Batch(tp.topic, tp.partition, position, stop, seek, chunk)
@@ -269,9 +286,10 @@ class BatchConsumer(driver.Consumer):
 
     @staticmethod
     def _message(tp: TP, batch: Batch, generation: int) -> ConsumerMessage:
-        last, payload = batch.records[-1], cast(Any, batch)  # Faust passes the value on as it is
+        payload = cast(Any, batch)  # Faust passes the value on as it is
+        at_ms = batch.records[-1].timestamp if batch.records else 0
         return ConsumerMessage(
-            tp.topic, tp.partition, last.offset, last.timestamp / 1000, 0,
+            tp.topic, tp.partition, batch.end - 1, at_ms / 1000, 0,
             [], None, payload, None, 0, 0, tp, generation_id=generation,
         )  # fmt: skip
 
@@ -292,7 +310,12 @@ class BatchConsumer(driver.Consumer):
         """Nothing: Faust must not wait for acks that never come; units are stopped by the takeover."""
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002
-        """Commit the contiguous finished position of every source partition that moved since the last time."""
+        """Commit the contiguous finished position of every source partition that moved since the last time.
+
+        With exactly_once there is nothing to do: each unit's transactions hold its positions.
+        """
+        if self.app.settings.exactly_once:
+            return False
         units = self.app.units
         offsets = units.uncommitted()
         if not offsets:

@@ -19,7 +19,7 @@ from pipeline.core.outcome import Applied, Blocked, Candidate, Outcome, Rejectio
 from pipeline.core.record import Batch, Record
 from pipeline.core.state import Row
 from pipeline.core.views import Claims
-from pipeline.runtime.blocking import Head
+from pipeline.runtime.blocking import BROKER, Head
 from pipeline.runtime.context import Context
 from pipeline.runtime.database import UpsertsRejected
 from pipeline.runtime.handle import Handling
@@ -95,13 +95,13 @@ class Unit:
                 outcomes, blocked = await self.handle(decided, marks)  # 4
                 await self.publish(outcomes)  # 5
                 self.context.crash.reach("after-outputs")
-                rows_end = await self.record(outcomes)  # 6
+                rest = todo[len(outcomes) :]
+                rows_end = await self.record(batch, outcomes, rest)  # 6
                 self.context.crash.reach("after-changelog")
                 self.apply(outcomes, rows_end)  # 7
                 self.context.crash.reach("after-rocksdb")
-                todo = todo[len(outcomes) :]
-                self.complete(batch, outcomes, todo)  # 8
-                breaks = 0
+                self.complete(batch, outcomes, rest)  # 8
+                todo, breaks = rest, 0
             except Blocking as error:
                 blocked = Blocked(todo[0], error.dependency, error.message)
             except UpsertsRejected as error:
@@ -111,13 +111,15 @@ class Unit:
                 log.warning("%s: %s; taking ownership anew", self.name, error)
                 await self._take_anew()
                 breaks += 1
-                if breaks < BREAKS_MAX:
+                todo = self._unfinished(batch)
+                if breaks < BREAKS_MAX or not todo:
                     continue
-                blocked = Blocked(todo[0], "broker", str(error))
+                blocked = Blocked(todo[0], BROKER, str(error))
             if blocked is not None:
                 await self.head.wait(blocked)
-            else:
+            elif not self.head.anywhere:
                 self.head.passed()
+        self.head.passed()
 
     @timed
     def decode(self, records: Sequence[Record]) -> list[Decided]:
@@ -148,15 +150,23 @@ class Unit:
                 await self.context.database.write(upserts)
         attempts, first_ms = self.head.attempts, self.head.first_failed_ms
         out = outgoing(outcomes, self.context, self.agent, attempts, first_ms)
+        if outcomes:
+            await self.owner.begin()
         if out:
             with self.context.metrics.dependency.labels("broker").time():
                 await publish(self.owner, out, self._partitioner, self.partition, self.context.limits.tight)
 
     @timed
-    async def record(self, outcomes: Sequence[Outcome]) -> int | None:
-        """Step 6: the rows of each applied event, its mark among them, in the changelog; the next offset there."""
+    async def record(self, batch: Batch, outcomes: Sequence[Outcome], rest: Sequence[Record]) -> int | None:
+        """Step 6: the rows of each applied event, its mark among them, in the changelog; the next offset there.
+
+        With exactly_once this commits the batch's transaction, and step 8's position in it.
+        """
         rows = [outcome.rows for outcome in outcomes if type(outcome) is Applied]
-        return await self._append(rows) if rows else None
+        end = await self._append(rows) if rows else None
+        if outcomes:
+            await self._commit(batch.topic, rest[0].offset if rest else batch.end)
+        return end
 
     @timed
     def apply(self, outcomes: Sequence[Outcome], rows_end: int | None) -> None:
@@ -167,10 +177,10 @@ class Unit:
             self._outsider.forget(applied)
 
     @timed
-    def complete(self, batch: Batch, outcomes: Sequence[Outcome], todo: Sequence[Record]) -> None:
+    def complete(self, batch: Batch, outcomes: Sequence[Outcome], rest: Sequence[Record]) -> None:
         """Step 8: the position that the next commit stores: the first unfinished record's, or the batch's end."""
         if outcomes:
-            self.positions[batch.topic] = todo[0].offset if todo else batch.end
+            self.positions[batch.topic] = rest[0].offset if rest else batch.end
             self.context.metrics.count(self.agent.name, outcomes)
             if self._handling.condemned:
                 for outcome in outcomes:
@@ -186,6 +196,11 @@ class Unit:
         if self._handling.is_async:  # others never take a slot, so none is kept for them
             self.context.demand.join(self.name)
         self._task = asyncio.get_running_loop().create_task(self._run(), name=self.name)
+
+    def finished_until(self, committed: dict[str, int]) -> None:
+        """The group has these offsets (source topic → next to read); never back."""
+        for topic, offset in committed.items():
+            self.positions[topic] = max(self.positions.get(topic, offset), offset)
 
     @property
     def running(self) -> bool:
@@ -241,7 +256,8 @@ class Unit:
         while True:
             try:
                 await self.process(batch._replace(records=self._unfinished(batch)))
-            except OwnershipLost as error:
+                await self._skip_gap(batch)
+            except (OwnershipLost, ProducerBroken) as error:
                 log.warning("%s; taking ownership anew if the group still gives it to us", error)
                 await self._take_anew()
             except StoreDamaged as error:
@@ -251,6 +267,12 @@ class Unit:
             else:
                 self.positions[batch.topic] = batch.end
                 return
+
+    async def _skip_gap(self, batch: Batch) -> None:
+        """Past the end of a batch are offsets without a record: markers of its writers' transactions, say."""
+        if self.owner.TRANSACTIONAL and self.positions[batch.topic] < batch.end and not self._waiting:
+            await self.owner.begin()
+            await self._commit(batch.topic, batch.end)
 
     def _unfinished(self, batch: Batch) -> Sequence[Record]:
         done = self.positions[batch.topic]
@@ -267,6 +289,11 @@ class Unit:
         """Append and apply rows outside a batch's step 6: claims."""
         end = await self._append(events)
         self.store.apply((row for rows in events for row in rows), end)
+
+    async def _commit(self, topic: str, position: int) -> None:
+        positions = self.positions | {topic: position}
+        offsets = {(source, self.partition): offset for source, offset in positions.items()}
+        await self.owner.commit(offsets, self.context.app_id)
 
     async def _append(self, events: Sequence[Sequence[Row]]) -> int:
         limit = self.context.limits.rows_bytes_max

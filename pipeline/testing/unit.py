@@ -104,10 +104,10 @@ class KitUnit(Unit):
         self._failures.reach("publish")
         await super().publish(outcomes)
 
-    async def record(self, outcomes: Sequence[Outcome]) -> int | None:
+    async def record(self, batch: Batch, outcomes: Sequence[Outcome], rest: Sequence[Record]) -> int | None:
         """Step 6."""
         self._failures.reach("record")
-        return await super().record(outcomes)
+        return await super().record(batch, outcomes, rest)
 
     def apply(self, outcomes: Sequence[Outcome], rows_end: int | None) -> None:
         """Step 7."""

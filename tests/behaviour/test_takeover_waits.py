@@ -108,6 +108,7 @@ async def test_cancelled_it_leaves_no_producer_behind(tmp_path: Path, monkeypatc
         await admin.create_topics([NewTopic("waits-small-changelog", 2, 1)])
         await admin.close()
         app, _ = application(broker.bootstrap, tmp_path, monkeypatch)
+        app.context.holds_lease = lambda: True
         assigned = {TP(topics.user_events.name, number) for number in range(2)}
         taking = asyncio.create_task(recovery(app)._own_all(assigned))
         await asyncio.wait_for(first_is_owned.wait(), 20)

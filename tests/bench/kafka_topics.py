@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -19,6 +20,7 @@ FILL_BATCH_BYTES = 16_384  # what Java's producer sends by default: peers shall 
 FILL_BATCHES_IN_FLIGHT = 200
 LEADERS_TIMEOUT_S = 30.0
 POLL_S = 0.05
+SETTLED_S = 2.0
 
 
 @asynccontextmanager
@@ -94,6 +96,14 @@ class EndOffsets:
     async def by_partition(self) -> dict[TopicPartition, int]:
         """End offset of each partition."""
         return dict(await self.consumer.end_offsets(self.partitions))
+
+    async def settle(self) -> None:
+        """Wait until nothing has come for SETTLED_S."""
+        found, since_s = await self.total(), time.monotonic()
+        while time.monotonic() - since_s < SETTLED_S:
+            await asyncio.sleep(POLL_S)
+            if (now := await self.total()) != found:
+                found, since_s = now, time.monotonic()
 
     async def total(self) -> int:
         """Sum over the partitions."""

@@ -23,13 +23,16 @@ RUN_PREFIX = "bench-"  # of every app id: what carries it may be deleted
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A program of the comparison. `needs` is the module it can't run without; `ours` is the product itself."""
+    """A program of the comparison. `needs` is the module it can't run without; `ours` is the product itself.
+    `settings` are environment variables of it alone.
+    """
 
     name: str
     title: str
     arguments: tuple[str, ...]
     needs: str = "aiokafka"
     ours: bool = False
+    settings: tuple[tuple[str, str], ...] = ()
 
     @property
     def installed(self) -> bool:
@@ -38,11 +41,15 @@ class Peer:
 
 
 OURS = Peer("ours", "hardparts worker", ("-m", "pipeline", "worker", "--instance", "bench"), "pipeline", ours=True)
+ONCE = Peer(
+    "exactly_once", "hardparts worker, exactly_once", OURS.arguments, "pipeline", ours=True,
+    settings=(("HARDPARTS_PROCESSING_GUARANTEE", "exactly_once"),),
+)  # fmt: skip
 STOCK = Peer("stock", "stock Faust, two tables", ("-m", "tests.bench.peers.stock_faust", "worker"), "faust")
 QUIX = Peer("quix", "Quix Streams", ("-m", "tests.bench.peers.quix"), "quixstreams")
 BARE = Peer("bare", "bare aiokafka loop", ("-m", "tests.bench.peers.bare_aiokafka"))
 ECHO = Peer("echo", "consume-and-produce echo", ("-m", "tests.bench.peers.echo"))
-COMPARED = {peer.name: peer for peer in (OURS, BARE, QUIX, STOCK)}
+COMPARED = {peer.name: peer for peer in (OURS, ONCE, BARE, QUIX, STOCK)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +128,7 @@ class Preparation:
         if self.peer.name == "bare":
             await create_topic(self.site.bootstrap, f"{app_id}-changelog", self.site.partitions)
         directory = self._state.__enter__()
-        environment = self.site.environment(app_id, output_topic, directory / "data")
+        environment = {**self.site.environment(app_id, output_topic, directory / "data"), **dict(self.peer.settings)}
         self.run = Run(
             self.peer, app_id, output_topic, PeerProcess(self.peer.arguments, environment, directory / "log")
         )

@@ -12,7 +12,7 @@ import pytest
 from tests.kafka import sizes
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.feed import Feed
-from tests.kafka.trial import Trial
+from tests.kafka.trial import GUARANTEES, Trial
 from tests.oracle.generator import Mix, generate
 from tests.oracle.process import Worker
 from tests.oracle.records import COMMENT_COUNTS, SOURCES
@@ -40,10 +40,11 @@ async def in_mid_stream(trial: Trial) -> None:
     assert sum((await trial.committed()).values()) < sum(ends.values())
 
 
+@pytest.mark.parametrize("guarantee", GUARANTEES)
 @pytest.mark.parametrize("point", ["after-outputs", "after-changelog", "after-rocksdb"])
-async def test_killed_on_the_path_of_a_batch(kafka: KafkaCluster, tmp_path: Path, point: str) -> None:
+async def test_killed_on_the_path_of_a_batch(kafka: KafkaCluster, tmp_path: Path, point: str, guarantee: str) -> None:
     seed = sizes.seed()
-    async with Trial(kafka, tmp_path, batch_records_max=BATCH) as trial:
+    async with Trial(kafka, tmp_path, batch_records_max=BATCH, processing_guarantee=guarantee) as trial:
         journal = await trial.write(generate(seed, MIX))
         crashing = trial.worker("one", crash_at=f"{point}:{FIFTH}").start()
         await died_by_sigkill(crashing)

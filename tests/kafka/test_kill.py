@@ -11,19 +11,20 @@ import pytest
 from tests.kafka import sizes
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.feed import Feed
-from tests.kafka.trial import Trial
+from tests.kafka.trial import GUARANTEES, Trial
 from tests.oracle.generator import Mix, generate
 from tests.oracle.journal import Journal
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
+@pytest.mark.parametrize("guarantee", GUARANTEES)
 async def test_a_worker_is_killed_in_mid_stream_and_restarted_on_its_disk_and_on_an_empty_one(
-    kafka: KafkaCluster, tmp_path: Path
+    kafka: KafkaCluster, tmp_path: Path, guarantee: str
 ) -> None:  # D1
     events, seed = sizes.events(), sizes.seed()
     mix = Mix(events=events, duplicates=0.05, poison=0.005)
-    async with Trial(kafka, tmp_path) as trial:
+    async with Trial(kafka, tmp_path, processing_guarantee=guarantee) as trial:
         one, two = trial.worker("one"), trial.worker("two")
         await trial.start(one, two)
         await trial.shared(one, two)

@@ -11,18 +11,19 @@ import pytest
 from tests.kafka import sizes
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.feed import Feed
-from tests.kafka.trial import Trial
+from tests.kafka.trial import GUARANTEES, Trial
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 SESSION_S = 3.0
 
 
+@pytest.mark.parametrize("guarantee", GUARANTEES)
 async def test_workers_frozen_for_two_sessions_under_load_leave_the_state_right(
-    kafka: KafkaCluster, tmp_path: Path
+    kafka: KafkaCluster, tmp_path: Path, guarantee: str
 ) -> None:
     seed = sizes.seed()
     rng = random.Random(seed)
-    async with Trial(kafka, tmp_path, session_timeout_s=str(SESSION_S)) as trial:
+    async with Trial(kafka, tmp_path, session_timeout_s=str(SESSION_S), processing_guarantee=guarantee) as trial:
         workers = trial.worker("one"), trial.worker("two")
         await trial.start(*workers)
         await trial.shared(*workers)

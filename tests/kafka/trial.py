@@ -25,6 +25,7 @@ from tests.oracle.views import unit_directories
 from tests.oracle.writer import write
 
 READY = re.compile(r"^ready partitions=(\S+)", re.MULTILINE)
+GUARANTEES = ["at_least_once", "exactly_once"]
 STOP_WITHIN_S = 10.0
 
 
@@ -184,7 +185,10 @@ class Trial:
         await self.stop(fresh)
         disks = {"owners": owners, "fresh": unit_directories(self.data, fresh.instance)}
         assert all(set(directories) == set(range(self.partitions)) for directories in disks.values()), disks
-        report = await judge(self.cluster.bootstrap, self.app_id, disks=disks, journal=journal, audit=True)
+        exactly_once = self._settings.get("processing_guarantee") == "exactly_once"
+        report = await judge(
+            self.cluster.bootstrap, self.app_id, disks=disks, journal=journal, audit=True, exactly_once=exactly_once
+        )
         print(report)
         assert report.ok, str(report)
         return report
