@@ -87,7 +87,7 @@ class App(faust.App):
             topic_replication_factor=self.settings.replication,
             topic_allow_declare=False,
             topic_disable_leader=True,
-            table_standby_replicas=0,
+            table_standby_replicas=self.settings.standby_replicas,
             stream_wait_empty=False,
             stream_publish_on_commit=False,
             stream_recovery_delay=0.0,

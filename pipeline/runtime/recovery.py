@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,22 @@ async def restore(bootstrap: list[str], security: dict[str, Any], units: Sequenc
     """
     if not units:
         return
+    async with reading(bootstrap, security, units, cache) as changelogs:
+        news_at, waiting = time.monotonic(), set(changelogs.units)
+        while waiting:
+            applied = await changelogs.apply_next(waiting)
+            if applied:
+                news_at = time.monotonic()
+            elif time.monotonic() - news_at > STALLED_AFTER_S:
+                raise RecoveryStalled(f"no changelog record for {STALLED_AFTER_S:.0f} s: {sorted(map(str, waiting))}")
+            waiting -= {tp for tp, last in applied.items() if last >= changelogs.units[tp].fence}
+
+
+@contextlib.asynccontextmanager
+async def reading(
+    bootstrap: list[str], security: dict[str, Any], units: Sequence[Restoring], cache: Any
+) -> AsyncIterator["Changelogs"]:
+    """The changelogs of these units, each to be read on from what its local copy has applied."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         enable_auto_commit=False,
@@ -64,43 +80,62 @@ async def restore(bootstrap: list[str], security: dict[str, Any], units: Sequenc
         fetch_max_wait_ms=50,
         **security,
     )
-    rebuilt: set[TopicPartition] = set()
     try:
         await consumer.start()
-        waiting = {unit.tp: unit for unit in units}
-        consumer.assign(list(waiting))
-        beginnings = await consumer.beginning_offsets(list(waiting))
+        changelogs = Changelogs(consumer, units, cache)
+        consumer.assign(list(changelogs.units))
+        beginnings = await consumer.beginning_offsets(list(changelogs.units))
         moves = any(beginnings.values()) and await _compaction_moves_start(bootstrap, security)
-        for tp, unit in waiting.items():
-            consumer.seek(tp, _start(unit, beginnings[tp], cache, moves))
-        news_at = time.monotonic()
-        while waiting:
-            fetched = await consumer.getmany(*waiting, timeout_ms=1000)
-            if fetched:
-                news_at = time.monotonic()
-            elif time.monotonic() - news_at > STALLED_AFTER_S:
-                raise RecoveryStalled(f"no changelog record for {STALLED_AFTER_S:.0f} s: {sorted(map(str, waiting))}")
-            for tp, records in fetched.items():
-                unit = waiting[tp]
-                rows = (
-                    (record.key, record.value) for record in records if record.key is not None and record.key != FENCE
-                )
-                try:
-                    unit.store.apply(rows, records[-1].offset + 1)
-                except StoreDamaged as error:
-                    if tp in rebuilt:
-                        raise  # the disk damages what it is given
-                    rebuilt.add(tp)
-                    log.warning("%s: local state is damaged, set aside and rebuilt: %s", unit.name, error)
-                    unit.store = renewed(unit.store, cache, keep=True)
-                    consumer.seek(tp, _start(unit, beginnings[tp], cache, moves))
-                    continue
-                if records[-1].offset >= unit.fence:
-                    del waiting[tp]
-                await asyncio.sleep(0)
+        changelogs.begin(beginnings, moves)
+        yield changelogs
     finally:
         with contextlib.suppress(Exception):
             await consumer.stop()
+
+
+class Changelogs:
+    """What is read by one consumer: the units' changelog topic-partitions."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, units: Sequence[Restoring], cache: Any) -> None:
+        self._consumer, self._cache = consumer, cache
+        self.units = {unit.tp: unit for unit in units}
+        self._rebuilt: set[TopicPartition] = set()
+        self._beginnings: dict[TopicPartition, int] = {}
+        self._moves = False
+
+    def begin(self, beginnings: dict[TopicPartition, int], moves: bool) -> None:
+        """Seek to where each local copy goes on. moves: the broker's compaction moves the start of a log."""
+        self._beginnings, self._moves = beginnings, moves
+        for tp in self.units:
+            self._seek(tp)
+
+    def _seek(self, tp: TopicPartition) -> None:
+        self._consumer.seek(tp, _start(self.units[tp], self._beginnings[tp], self._cache, self._moves))
+
+    async def apply_next(self, wanted: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Apply what has arrived of these, waiting a second at most; the last offset applied of each that moved."""
+        applied = {}
+        for tp, records in (await self._consumer.getmany(*wanted, timeout_ms=1000)).items():
+            unit = self.units[tp]
+            rows = ((record.key, record.value) for record in records if record.key is not None and record.key != FENCE)
+            try:
+                unit.store.apply(rows, records[-1].offset + 1)
+            except StoreDamaged as error:
+                if tp in self._rebuilt:
+                    raise  # the disk damages what it is given
+                self._rebuilt.add(tp)
+                log.warning("%s: local state is damaged, set aside and rebuilt: %s", unit.name, error)
+                unit.store = renewed(unit.store, self._cache, keep=True)
+                self._seek(tp)
+                continue
+            applied[tp] = records[-1].offset
+            await asyncio.sleep(0)
+        return applied
+
+    async def behind(self, tp: TopicPartition) -> int | None:
+        """Offsets of the changelog that are not applied here; None before the broker said where it ends."""
+        end = self._consumer.highwater(tp)
+        return None if end is None else max(end - await self._consumer.position(tp), 0)
 
 
 def _start(unit: Restoring, beginning: int, cache: Any, moves: bool = False) -> int:

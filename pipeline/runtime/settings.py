@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     batch_records_max: int = Field(1000, ge=1, le=100_000)
     demand: int = Field(50, ge=1, le=10_000)
     static_membership: bool = False
+    standby_replicas: int = Field(0, ge=0, le=10)
     session_timeout_s: float = Field(30.0, ge=1)
     max_poll_interval_s: float = Field(1000.0, ge=1)
     database_url: str = Field("", repr=False)  # may hold a password

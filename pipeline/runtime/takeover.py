@@ -19,9 +19,10 @@ from faust.types import TP
 from mode import Service
 
 from pipeline.core.agent import Definition
-from pipeline.core.errors import OwnershipLost
+from pipeline.core.errors import HardpartsError, OwnershipLost
 from pipeline.runtime.ownership import Owner, ProducerBroken
 from pipeline.runtime.recovery import RecoveryStalled, Restoring, restore
+from pipeline.runtime.standby import UNBOUNDED, Standbys
 from pipeline.runtime.store import FENCE, open_or_set_aside
 from pipeline.runtime.transaction import TransactionalOwner
 from pipeline.runtime.unit import Unit
@@ -39,6 +40,7 @@ class Takeover(Recovery):
 
     app: Any  # our App; Faust declares the type of its own
     _taking: asyncio.Task[None] | None = None
+    _standbys: Standbys | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -90,9 +92,11 @@ class Takeover(Recovery):
             self.app.fatal(error)
 
     async def revoke_all(self) -> None:
-        """The assignment is no longer ours: no takeover of it goes on or begins."""
+        """The assignment is no longer ours: no takeover of it goes on or begins, and no copy is open."""
         self.signal_recovery_start.clear()
         await self.cancel()
+        if self._standbys is not None:
+            await self._standbys.stop()
 
     async def cancel(self) -> None:
         """Stop a takeover that is under way."""
@@ -120,6 +124,8 @@ class Takeover(Recovery):
         app = self.app
         await app.units.stop()  # none, unless a generation was overtaken by the next one at the end of its takeover
         app.units.forget()
+        standbys = self._standbys = self._standbys or Standbys(app.context, app.block_cache)
+        await standbys.stop()
         consumer = app.consumer
         app.in_recovery = True
         assigned = set(consumer.assignment())
@@ -144,6 +150,7 @@ class Takeover(Recovery):
         self.tables.on_standbys_ready()
         app.on_rebalance_end()
         await app.on_rebalance_complete.send()
+        standbys.follow(self._open_standbys())
         app.note_ready(sorted({unit.partition for unit in units}))
 
     async def _patiently(self, work: Any) -> Any:
@@ -222,6 +229,18 @@ class Takeover(Recovery):
         if damage is not None:
             log.warning("%s/%d: local state was damaged, set aside and rebuilt: %s", agent.name, number, damage)
         return Restoring(f"{agent.name}/{number}", app.changelog(agent), number, store, fence)
+
+    def _open_standbys(self) -> list[Restoring]:
+        """Copies that the assignor wants here; a directory that can't be opened is left alone and reported."""
+        wanted = {tp for tp in self.app.assignor.assigned_standbys() if self._is_changelog_tp(tp)}
+        opened = []
+        for agent in self.app.definitions:
+            for tp in sorted(tp for tp in wanted if tp.topic == self.app.changelog(agent)):
+                try:
+                    opened.append(self._open(agent, tp.partition, UNBOUNDED))
+                except (HardpartsError, OSError) as error:
+                    log.warning("%s/%d: no standby here: %s", agent.name, tp.partition, error)
+        return opened
 
     def _unit(self, agent: Definition, number: int, owner: Owner, restoring: Restoring) -> Unit:
         return Unit(
