@@ -38,6 +38,7 @@ SLOW = {
     "test_cli_topics",
     "test_compose",
     "test_demo",
+    "test_expiry_worker",
     "test_faust_commands",
     "test_hostile_records",
     "test_postgres_outage",

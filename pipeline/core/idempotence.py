@@ -1,8 +1,9 @@
 """Marks: which messages of a key have been applied, and with what content.
 
-A mark is a row of the unit's state: key `_marks NUL record key NUL msg_id`, value 8 bytes of record time (ms, big
-endian), 16 bytes of a hash of type + data, and the names of the msg-id sets that it is a member of, by commas. A second
-copy with the same hash is a duplicate; with another hash it is a conflict: the first one wins (D3).
+A mark is a row of the unit's state: key `_marks NUL record key NUL msg_id`, value 8 bytes of time (ms, big endian:
+when it was applied, or the record's time if that is later), 16 bytes of a hash of type + data, and the names of the
+msg-id sets that it is a member of, by commas. A second copy with the same hash is a duplicate; with another hash it is
+a conflict: the first one wins (D3).
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,11 @@ def mark_value(timestamp_ms: int, digest: bytes, sets: Sequence[str] = ()) -> by
     """Value of a mark."""
     mark = max(timestamp_ms, 0).to_bytes(8, "big") + digest
     return mark + ",".join(sets).encode() if sets else mark
+
+
+def mark_time_ms(mark: bytes) -> int:
+    """The time of a mark, milliseconds since the epoch."""
+    return int.from_bytes(mark[:8], "big")
 
 
 def sets_of(mark: bytes) -> list[str]:

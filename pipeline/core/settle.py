@@ -58,8 +58,12 @@ def conclude(
     agent: Definition,
     contracts: Mapping[str, Contract],
     limits: Limits,
+    now_ms: int = 0,
 ) -> Applied:
-    """The handler's effects and writes as outputs and rows; raises Reject when they don't fit the broker."""
+    """The handler's effects and writes as outputs and rows; raises Reject when they don't fit the broker.
+
+    now_ms: the worker's clock, for the mark: a record that is old when it is applied is remembered as long as others.
+    """
     event = candidate.event
     outputs: list[Outbound] = []
     others: list[Effect] = []
@@ -70,7 +74,7 @@ def conclude(
             others.append(effect)
     upserts, audits, outside = _sorted(others, agent) if others else _NO_OTHERS
     writes = state.writes
-    writes[candidate.mark] = mark_value(event.timestamp_ms, candidate.digest, state.sets)
+    writes[candidate.mark] = mark_value(max(event.timestamp_ms, now_ms), candidate.digest, state.sets)
     rows = tuple(writes.items())
     if len(rows) > 8 or len(candidate.mark) > KEY_BYTES_SMALL:  # a handful of rows of short keys always fits
         size = sum(len(key) + len(value or b"") + 32 for key, value in rows)

@@ -13,6 +13,7 @@ from aiokafka import TopicPartition
 
 from pipeline.contracts.catalogue import load_contracts
 from pipeline.core.errors import Blocking, HardpartsError, Misconfigured
+from pipeline.core.expiry import shown
 from pipeline.ops.application import application
 from pipeline.ops.plan import plan
 from pipeline.ops.reading import reader
@@ -21,6 +22,7 @@ from pipeline.runtime.admin import Admin, TopicFound, connect
 from pipeline.runtime.app import App
 from pipeline.runtime.check import unfit
 from pipeline.runtime.database import Database
+from pipeline.runtime.expiry import too_short
 from pipeline.runtime.settings import Settings
 
 CLOCK_OFF_MAX_S = 5.0
@@ -161,7 +163,21 @@ async def _topics(app: App, admin: Admin, found: dict[str, TopicFound]) -> list[
         )
     if not findings:
         findings.append(ok("topics", f"all {len(names)} as the catalogue wants them"))
-    return findings
+    return [*findings, *horizon(app, configs)]
+
+
+def horizon(app: App, configs: dict[str, dict[str, str]]) -> list[Finding]:
+    """Marks must outlive the records of the sources; nothing to say while marks are kept for ever."""
+    horizon_s = app.settings.dedup_horizon_s
+    if horizon_s is None:
+        return []
+    sources = {topic.name for agent in app.declared for topic in agent.sources}
+    remedy = "raise HARDPARTS_DEDUP_HORIZON_S above the topic's retention.ms, or lower that"
+    short = too_short(horizon_s, configs, sources)
+    check = "deduplication horizon"
+    return [Finding(check, "WARN", line, remedy) for line in short] or [
+        ok(check, f"{shown(horizon_s)}, longer than every source keeps its records")
+    ]
 
 
 def clock(settings: Settings, ahead_s: float | None) -> Finding:

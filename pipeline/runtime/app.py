@@ -23,6 +23,7 @@ from pipeline.runtime.context import Context
 from pipeline.runtime.crashpoints import CrashPoints
 from pipeline.runtime.database import Database
 from pipeline.runtime.demand import Demand
+from pipeline.runtime.expiry import expire
 from pipeline.runtime.metrics import Metrics
 from pipeline.runtime.settings import Settings, read_settings
 from pipeline.runtime.store import shared_cache
@@ -243,6 +244,8 @@ class App(faust.App):
         self.context.partitions.update(await check_topics(self))
         takeover = cast(Tables, self.tables).recovery
         self.add_future(watch(self.units, cast(Any, self.consumer).group.failure, lambda: takeover.trouble))
+        if self.settings.dedup_horizon_s is not None:
+            self.add_future(expire(self, self.settings.dedup_horizon_s))
 
     def on_webserver_init(self, web: Any) -> None:
         """Add our pages to Faust's web server."""

@@ -8,7 +8,8 @@ import signal
 from collections.abc import Callable
 
 POINTS = (
-    "after-claim", "after-outputs", "after-changelog", "after-rocksdb", "in-recovery", "in-rebalance", "while-blocked",
+    "after-claim", "after-outputs", "after-changelog", "after-rocksdb", "after-rows", "in-recovery", "in-rebalance",
+    "while-blocked",
 )  # fmt: skip
 
 

@@ -25,7 +25,8 @@ Place = tuple[str, int]
 class Handling:
     """What steps 3 and 4 need of a unit.
 
-    stored: gives the look-up of stored rows. condemned: records that a later step has found to be rejections.
+    stored: gives the look-up of stored rows. now_ms: the worker's clock, for marks. condemned: records that a later
+    step has found to be rejections.
     """
 
     unit: str
@@ -35,6 +36,7 @@ class Handling:
     demand: Demand
     stored: Callable[[], Callable[[bytes], bytes | None]]
     outsider: Outsider
+    now_ms: Callable[[], int]
     condemned: dict[Place, Rejection] = field(default_factory=dict)
 
     @property
@@ -56,6 +58,7 @@ class Handling:
         pending: dict[bytes, bytes | None] = {}
         outcomes: list[Outcome] = []
         stored, agent, contracts, limits = self.stored(), self.agent, self.contracts, self.limits
+        now_ms = self.now_ms()
         for item in decided:
             if type(item) is not Candidate:
                 outcomes.append(item)  # type: ignore[arg-type]  # narrowed by exact type, for speed
@@ -66,7 +69,8 @@ class Handling:
                 event = item.event
                 state = State(event.key, pending, stored, event.msg_id, mark)
                 try:
-                    outcome = conclude(item, agent.handlers[event.type](event, state), state, agent, contracts, limits)
+                    effects = agent.handlers[event.type](event, state)
+                    outcome = conclude(item, effects, state, agent, contracts, limits, now_ms)
                 except StoreDamaged:
                     raise
                 except Exception as error:  # noqa: BLE001 - whose fault it is, is decided by its type
@@ -91,7 +95,7 @@ class Handling:
             effects = handler(item.event, state)
             if handler.is_async:
                 effects = [effect async for effect in effects] if hasattr(effects, "__aiter__") else await effects
-            applied = conclude(item, effects, state, self.agent, self.contracts, self.limits)
+            applied = conclude(item, effects, state, self.agent, self.contracts, self.limits, self.now_ms())
             return await self.outsider.act(applied) if applied.outside else applied
         except (OwnershipLost, ProducerBroken, StoreDamaged):
             raise

@@ -61,6 +61,9 @@ class Metrics:
         self.dependency = Histogram(
             "hardparts_dependency_seconds", "Calls to a dependency", ["dependency"], buckets=_SECONDS, registry=registry
         )
+        self.expired = Counter(
+            "hardparts_marks_expired", "Marks deleted because they were past the horizon", ["agent"], registry=registry
+        )
         self.in_flight = Gauge("hardparts_in_flight", "Handlers running", registry=registry)
 
     def count(self, agent: str, outcomes: Iterable[Outcome]) -> None:

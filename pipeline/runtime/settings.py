@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     replication: int = Field(1, ge=1, le=10)
     processing_guarantee: Literal["at_least_once", "exactly_once"] = "at_least_once"
     batch_records_max: int = Field(1000, ge=1, le=100_000)
+    dedup_horizon_s: float | None = Field(None, ge=1, allow_inf_nan=False)
     demand: int = Field(50, ge=1, le=10_000)
     static_membership: bool = False
     standby_replicas: int = Field(0, ge=0, le=10)

@@ -115,12 +115,16 @@ class Store:
         if self.offset is not None:
             self.apply((), self.offset)
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Rows whose key begins with `prefix`, in key order."""
-        for key, value in cast(Iterator[tuple[bytes, bytes]], self._db.items(from_key=prefix)):
-            if not key.startswith(prefix):
-                return
-            yield key, value
+    def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Rows whose key begins with `prefix`, in key order. start: leave out those before this key."""
+        try:
+            for key, value in cast(Iterator[tuple[bytes, bytes]], self._db.items(from_key=start or prefix)):
+                if not key.startswith(prefix):
+                    return
+                yield key, value
+        except Exception as error:
+            _tell_damage(error)
+            raise
 
     def close(self) -> None:
         """Write what is buffered and release the directory."""

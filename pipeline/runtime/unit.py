@@ -22,6 +22,7 @@ from pipeline.core.views import Claims
 from pipeline.runtime.blocking import BROKER, Head
 from pipeline.runtime.context import Context
 from pipeline.runtime.database import UpsertsRejected
+from pipeline.runtime.errands import Errands
 from pipeline.runtime.handle import Handling
 from pipeline.runtime.outgoing import outgoing, upserts_of
 from pipeline.runtime.outside import Outsider
@@ -63,6 +64,7 @@ class Unit:
         self._topics = {topic.name: topic for topic in agent.sources}
         self._waiting: deque[Batch] = deque()
         self._arrived = asyncio.Event()
+        self.errands = Errands(self._arrived)
         self._seeks: dict[str, int] = {}
         self._fetched: dict[str, int] = {}
         self._in_transit = 0
@@ -71,13 +73,15 @@ class Unit:
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
         self.positions: dict[str, int] = {}
+        self.newest_ms = 0
         self.head = Head(context, agent.name, partition)
         self._partitioner = Partitioner(context.partitions)
         claims = [view for view in agent.views if isinstance(view, Claims)]
         self._outsider = Outsider(claims, context, self.name, self._stored, self.record_rows)
         self._handling = Handling(
-            self.name, agent, context.contracts, context.limits, context.demand, lambda: self.store.get, self._outsider
-        )
+            self.name, agent, context.contracts, context.limits, context.demand, lambda: self.store.get,
+            self._outsider, context.now_ms,
+        )  # fmt: skip
 
     # ------------------------------------------------------------------ the path of a record
 
@@ -185,6 +189,7 @@ class Unit:
             if self._handling.condemned:
                 for outcome in outcomes:
                     self._handling.condemned.pop((outcome.record.topic, outcome.record.offset), None)
+            self.newest_ms = max(self.newest_ms, outcomes[-1].record.timestamp)
             behind_s = (self.context.now_ms() - outcomes[-1].record.timestamp) / 1000
             self.context.metrics.end_to_end.labels(self.agent.name).observe(max(behind_s, 0.0))
 
@@ -241,11 +246,14 @@ class Unit:
     async def _run(self) -> None:
         try:
             while True:
-                while not self._waiting:
+                while not self._waiting and not self.errands:
                     self._arrived.clear()
                     await self._arrived.wait()
                 self._idle.clear()
-                await self._finish(self._waiting.popleft())
+                if self.errands:
+                    await self._between()
+                else:
+                    await self._finish(self._waiting.popleft())
                 self._idle.set()
                 self.context.room.set()
         except Exception as error:
@@ -274,6 +282,20 @@ class Unit:
             await self.owner.begin()
             await self._commit(batch.topic, batch.end)
 
+    async def _between(self) -> None:
+        """One errand between two batches; one that fails is not tried again here, whoever asked for it is told."""
+        if self.owner.age_s > OWNER_AGE_MAX_S:
+            await self._take_anew()
+        try:
+            await self.errands.run()
+        except (OwnershipLost, ProducerBroken) as error:
+            log.warning("%s: between two batches: %s; taking ownership anew", self.name, error)
+            await self._take_anew()
+        except StoreDamaged as error:
+            log.warning("%s: local state is damaged, set aside and rebuilt: %s", self.name, error)
+            self.store = renewed(self.store, self.store.cache, keep=True)
+            await self._take_anew()
+
     def _unfinished(self, batch: Batch) -> Sequence[Record]:
         done = self.positions[batch.topic]
         if done < batch.start:
@@ -286,8 +308,9 @@ class Unit:
     # ------------------------------------------------------------------ owning
 
     async def record_rows(self, events: list[list[Row]]) -> None:
-        """Append and apply rows outside a batch's step 6: claims."""
+        """Append and apply rows outside a batch's step 6: claims, and what an errand writes."""
         end = await self._append(events)
+        self.context.crash.reach("after-rows")
         self.store.apply((row for rows in events for row in rows), end)
 
     async def _commit(self, topic: str, position: int) -> None:
@@ -320,6 +343,7 @@ class Unit:
         if task is not None and not task.done():
             self._seeks.clear()  # what still arrives is not taken: it would be handled without the batches dropped here
             self._waiting.clear()
+            self.errands.drop()
             if not self.head.blocked:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._idle.wait(), max(deadline - time.monotonic(), 0))

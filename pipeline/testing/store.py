@@ -30,9 +30,9 @@ class MemoryStore(Store):
                 self._rows[key] = value
         self.offset = offset
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         keys = sorted(self._rows)
-        for key in keys[bisect.bisect_left(keys, prefix) :]:
+        for key in keys[bisect.bisect_left(keys, start or prefix) :]:
             if not key.startswith(prefix):
                 return
             yield key, self._rows[key]

@@ -57,6 +57,17 @@ def test_a_healthy_place_is_ok_in_every_line(cli: CommandLine) -> None:
     assert all(line.startswith("ok   ") for line in lines)
 
 
+def test_a_horizon_shorter_than_the_retention_of_a_source_is_a_warning(cli: CommandLine) -> None:  # D6
+    def said(horizon: str) -> set[tuple[str, str]]:
+        rows = cli("doctor", "--json", dedup_horizon_s=horizon).fine().rows
+        return {(row["level"], row["detail"]) for row in rows if row["check"] == "deduplication horizon"}
+
+    found = said("3600")
+    assert {level for level, _ in found} == {"WARN"}
+    assert any("user-events keeps records for 7 d, marks are kept for 1 h" in detail for _, detail in found)
+    assert {level for level, _ in said(str(8 * 86_400))} == {"ok"}
+
+
 def test_without_a_broker_the_other_checks_run_all_the_same(cli: CommandLine) -> None:
     found = levels(cli("doctor", "--json", broker="kafka://127.0.0.1:1"), 1)
     assert [name for name, row in found.items() if row["level"] == "FAIL"] == ["broker"]
