@@ -14,6 +14,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "topics": ("pipeline.commands.topics:topics", "Compare the topics with the catalogue, and create them."),
     "send": ("pipeline.commands.send:send", "Send JSON lines to a topic."),
     "tables": ("pipeline.commands.tables:tables", "Show the agents' state."),
+    "erase": ("pipeline.commands.erase:erase", "Erase one user, and say what is left where."),
     "errors": ("pipeline.commands.errors:errors", "Show what was rejected, and why."),
     "contracts": ("pipeline.commands.contracts:contracts", "Explain what is wrong with an event."),
     "doctor": ("pipeline.commands.doctor:doctor", "Check that a worker can run here."),

@@ -38,6 +38,8 @@ SLOW = {
     "test_cli_topics",
     "test_compose",
     "test_demo",
+    "test_erase",
+    "test_erase_waits",
     "test_expiry_worker",
     "test_faust_commands",
     "test_hostile_records",

@@ -16,6 +16,7 @@ from pipeline.core.agent import Definition
 from pipeline.core.contract import Contract
 from pipeline.core.errors import Misconfigured
 from pipeline.core.topic import Catalogue, Topic
+from pipeline.runtime import erase
 from pipeline.runtime.alerts import Alerts
 from pipeline.runtime.check import check_topics, make_state_dir
 from pipeline.runtime.clock import lease_now_s
@@ -250,6 +251,7 @@ class App(faust.App):
     def on_webserver_init(self, web: Any) -> None:
         """Add our pages to Faust's web server."""
         install(self, web.web_app.router)
+        erase.install(self, web.web_app.router)
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self, loop=self.loop)

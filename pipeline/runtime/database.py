@@ -8,11 +8,24 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event, func, make_url
+from sqlalchemy import (
+    URL,
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    String,
+    create_engine,
+    event,
+    func,
+    make_url,
+    or_,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError, StatementError
 
@@ -59,6 +72,21 @@ class Database:
                 await asyncio.wait_for(_in_thread(lambda: self._write(upserts)), ANSWER_TIMEOUT_S)
             except TimeoutError as error:
                 raise Blocking(f"no answer within {ANSWER_TIMEOUT_S:g} s", "database") from error
+
+    async def erase(self, columns: Iterable[str], key: str, *, dry_run: bool) -> dict[str, int]:
+        """table → how many of its rows have `key` in one of these columns; they are deleted unless dry_run.
+
+        In one transaction; raises Blocking.
+        """
+        found: dict[str, int] = {}
+        wanted = set(columns)
+        try:
+            await asyncio.wait_for(
+                _in_thread(lambda: self._guarded(lambda: self._erase(wanted, key, dry_run, found))), ANSWER_TIMEOUT_S
+            )
+        except TimeoutError as error:
+            raise Blocking(f"no answer within {ANSWER_TIMEOUT_S:g} s", "database") from error
+        return found
 
     def check(self) -> None:
         """Connect and create missing tables; raises as `write` does."""
@@ -129,6 +157,17 @@ class Database:
             connection.rollback()
         return reasons
 
+    def _erase(self, columns: set[str], key: str, dry_run: bool, found: dict[str, int]) -> None:
+        with self._connected().begin() as connection:
+            for table in self._metadata.sorted_tables if self._metadata is not None else ():
+                same = [_is(column, key) for column in table.columns if column.name in columns]
+                if same:
+                    found[table.name] = connection.execute(
+                        select(func.count()).select_from(table).where(or_(*same))
+                    ).scalar_one()
+                    if not dry_run:
+                        connection.execute(table.delete().where(or_(*same)))
+
     def _statement(self, upsert: Upsert) -> Any:
         if self._metadata is None or upsert.table not in self._metadata.tables:
             raise Misconfigured(f"the application declares no SQL table {upsert.table!r}: add it to its read model")
@@ -141,6 +180,11 @@ class Database:
         larger = func.greatest if dialect is postgresql else func.max
         newer = {name: larger(table.c[name], statement.excluded[name]) for name in upsert.greatest}
         return statement.on_conflict_do_update(index_elements=keys, set_=newer)
+
+
+def _is(column: Column[Any], key: str) -> Any:
+    """The condition that a column holds this key; as text where it isn't text, so that an index serves the others."""
+    return column == key if isinstance(column.type, String) else column.cast(String) == key
 
 
 def _shape(upsert: Upsert) -> tuple[object, ...]:

@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     database_url: str = Field("", repr=False)  # may hold a password
     smtp_url: SecretStr | None = None
     alert_webhook: str = Field("", repr=False)  # may hold a token
+    web_token: SecretStr | None = None
     web_host: str = "127.0.0.1"
     web_port: int = Field(6066, ge=0, le=65535)
 

@@ -235,8 +235,8 @@ def metric_labels() -> dict[str, set[str]]:
 
 
 def test_the_reference_lists_every_page():
-    source = (ROOT / "pipeline" / "runtime" / "web.py").read_text()
-    pages = {path.replace("{key:.+}", "{key}") for path in re.findall(r'router\.add_get\("([^"]+)"', source)}
+    source = "".join((ROOT / "pipeline" / "runtime" / name).read_text() for name in ("web.py", "erase.py"))
+    pages = {path.replace("{key:.+}", "{key}") for path in re.findall(r'router\.add_[a-z]+\("([^"]+)"', source)}
     assert plain(REFERENCE, "HTTP") == pages
 
 

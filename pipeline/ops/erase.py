@@ -1,0 +1,165 @@
+"""Erasing one user from outside: each agent's worker is asked, then the topics are read for what can't be erased."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import aiohttp
+
+from pipeline.core.agent import Definition
+from pipeline.core.erasure import kept_until_ms, policies, upstream_first
+from pipeline.core.errors import HardpartsError, Misconfigured
+from pipeline.core.expiry import shown
+from pipeline.core.routing import encode_key, partition_of
+from pipeline.ops.reading import read_to_end
+from pipeline.runtime.admin import connect
+from pipeline.runtime.app import App
+from pipeline.runtime.settings import Settings
+
+ANSWER_WITHIN_S = 60.0
+MISDIRECTED = 421
+
+Place = Literal["state", "sql", "topic", "changelog"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the report. name: table or topic. count: rows or records. detail: what becomes of them."""
+
+    place: Place
+    where: str
+    name: str
+    count: int
+    detail: str
+
+
+class NotErased(HardpartsError):
+    """A part is not erased; the message says which, and what to do. Doing it all again is harmless."""
+
+
+async def erase_rows(app: App, key: str, workers: Sequence[str], say: Callable[[Line], None], *, dry_run: bool) -> None:
+    """State and SQL rows of `key`, erased by the workers at these URLs; NotErased as soon as one agent's can't be.
+
+    say: called with each line of the report, also with those of agents that were done before one that fails. Agents
+    upstream go first: what they have written by then is finished downstream before it is erased there.
+    """
+    token = app.settings.web_token.get_secret_value() if app.settings.web_token is not None else ""
+    if not token:
+        raise Misconfigured("erasing needs HARDPARTS_WEB_TOKEN, the same as the workers have")
+    sql: defaultdict[str, int] = defaultdict(int)
+    done = "found" if dry_run else "erased"
+    async with _session(token) as session:
+        for agent in upstream_first(app.definitions):
+            asked = {"agent": agent.name, "key": key, "dry_run": dry_run}
+            answer = await _ask(session, agent, workers, asked)
+            where = f"{agent.name}[{answer['partition']}]"
+            for table, count in sorted(answer["rows"].items()):
+                say(Line("state", where, table, count, done))
+            for table, count in answer["sql"].items():  # each unit looks; in a dry run each finds the same rows
+                sql[table] = max(sql[table], count) if dry_run else sql[table] + count
+    for table, count in sorted(sql.items()):
+        say(Line("sql", "read model", table, count, done))
+
+
+async def what_stays(app: App, key: str, on_progress: Callable[[int, int], None]) -> list[Line]:
+    """Records under `key` in topics from which Kafka can't delete a single one, and until when they are kept."""
+    settings, now_ms = app.settings, time.time() * 1000
+    own = [settings.topic("errors"), settings.topic("audit")]
+    changelogs = [app.changelog(agent) for agent in app.definitions]
+    async with connect(settings) as admin:
+        found = await admin.topics([*(topic.name for topic in app.catalogue), *own, *changelogs])
+        configs = await admin.configs(found)
+    lines = []
+    for name in (*(topic.name for topic in app.catalogue), *own):
+        if name not in found:
+            continue
+        ordered = name in app.catalogue.topics and app.catalogue.topics[name].ordered
+        numbers = _partitions(key, found[name].partitions) if ordered else None
+        held: defaultdict[int, int] = defaultdict(int)
+        newest_ms = 0
+        async for record in read_to_end(settings, name, numbers, on_progress):
+            if record.key is not None and record.key.decode(errors="replace").lower() == key:
+                held[record.partition] += 1
+                newest_ms = max(newest_ms, record.timestamp)
+        detail = _kept(configs[name], newest_ms, now_ms)
+        lines += [Line("topic", f"{name}[{number}]", name, count, detail) for number, count in sorted(held.items())]
+    for agent, name in zip(app.definitions, changelogs, strict=True):
+        if name in found:
+            number = partition_of(encode_key(key), found[agent.sources[0].name].partitions)
+            lines.append(Line("changelog", f"{name}[{number}]", name, 0, _compacted(configs[name])))
+    return lines
+
+
+def _partitions(key: str, count: int) -> list[int]:
+    """Where records under this key are; upstream may write a UUID in capitals."""
+    return sorted({partition_of(encode_key(text), count) for text in (key, key.upper())})
+
+
+def _kept(config: dict[str, str], newest_ms: int, now_ms: float) -> str:
+    until_ms = kept_until_ms(newest_ms, config)
+    if until_ms is not None:
+        kept = shown(int(config["retention.ms"]) / 1000)
+        if until_ms < now_ms:
+            return f"past the retention of {kept}: the broker removes it with its segment"
+        moment = datetime.fromtimestamp(until_ms / 1000, UTC).strftime("%Y-%m-%d")
+        return f"stays until {moment} at the latest (retention {kept}, and until its segment is closed)"
+    if "compact" in policies(config):
+        return "stays: compacted; its owner can write a tombstone"
+    return "stays for ever: no retention"
+
+
+def _compacted(config: dict[str, str]) -> str:
+    lag_ms, segment_ms = int(config.get("max.compaction.lag.ms", 2**63 - 1)), int(config.get("segment.ms", 0))
+    bound = (
+        f"after {shown(lag_ms / 1000)} at most" if lag_ms < 2**62 else "when it next compacts, no time is set for that"
+    )
+    return f"older values go {bound}; not before their segment is closed ({shown(segment_ms / 1000)})"
+
+
+async def _ask(
+    session: aiohttp.ClientSession, agent: Definition, workers: Sequence[str], asked: dict[str, Any]
+) -> dict[str, Any]:
+    """The answer of the worker that has the unit; NotErased says what the workers said instead."""
+    said = []
+    for worker in workers:
+        try:
+            async with session.post(f"{worker.rstrip('/')}/erase", json=asked, allow_redirects=False) as reply:
+                body = await reply.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            why = str(error) or type(error).__name__
+            said.append(
+                f"no worker answers at {worker} ({why}): start one (`hardparts worker`) or name it (--worker URL)"
+            )
+            continue
+        except ValueError:
+            said.append(f"{worker} answers {reply.status}, but is no worker: name one with --worker URL")
+            continue
+        if reply.status == 200 and isinstance(body, dict):
+            return body
+        reason = str(body.get("error", "")) if isinstance(body, dict) else ""
+        said.append(f"{worker} answers {reply.status}: {reason}{_remedy(reply.status)}")
+    raise NotErased(f"agent {agent.name} is not erased; {'; '.join(said)}. Then do it again: it is harmless")
+
+
+def _remedy(status: int) -> str:
+    if status == MISDIRECTED:
+        return ", name the worker that has it as well (--worker URL)"
+    return ", try again" if status == 503 else ""
+
+
+@asynccontextmanager
+async def _session(token: str) -> AsyncIterator[aiohttp.ClientSession]:
+    timeout, headers = aiohttp.ClientTimeout(total=ANSWER_WITHIN_S), {"Authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
+        yield session
+    await asyncio.sleep(0)  # lets the connector's transports close before the loop does
+
+
+def workers_of(settings: Settings, named: Sequence[str]) -> list[str]:
+    """The workers to ask: those named, or the one that the settings describe."""
+    return list(named) or [f"http://{settings.web_host}:{settings.web_port}"]
