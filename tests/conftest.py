@@ -43,6 +43,7 @@ SLOW = {
     "test_expiry_worker",
     "test_faust_commands",
     "test_hostile_records",
+    "test_hostile_worker",
     "test_postgres_outage",
     "test_web",
 }

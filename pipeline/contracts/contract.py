@@ -42,7 +42,7 @@ class Contract:
             document, exact = parse(raw)
         except Malformed as error:
             message = clean(str(error), LINE_CHARS_MAX)
-            return Refused("MalformedJson", message, (message,), None)
+            return Refused(type(error).error_class, message, (message,), None)
         try:
             rules = self._rules[document["type"]]
         except (KeyError, TypeError):  # no type that we know, or no object at all

@@ -17,7 +17,7 @@ class Decoded(NamedTuple):
 class Refused(NamedTuple):
     """error(list): `kind` names the failure, `message` is one short line, `explain` one line a failure.
 
-    kind: Tombstone, MalformedJson, NotAnObject, UnknownType or ContractBroken.
+    kind: Tombstone, TooLarge, MalformedJson, NotAnObject, UnknownType or ContractBroken.
     """
 
     kind: str

@@ -27,6 +27,7 @@ from pipeline.runtime.demand import Demand
 from pipeline.runtime.expiry import expire
 from pipeline.runtime.metrics import Metrics
 from pipeline.runtime.settings import Settings, read_settings
+from pipeline.runtime.stall import measure_stalls
 from pipeline.runtime.store import shared_cache
 from pipeline.runtime.takeover import Tables
 from pipeline.runtime.topics import SourceTopics, changelog_topic, own_topics
@@ -244,6 +245,7 @@ class App(faust.App):
         await super().on_first_start()
         self.context.partitions.update(await check_topics(self))
         takeover = cast(Tables, self.tables).recovery
+        self.add_future(measure_stalls(self.context.metrics.loop_stall))
         self.add_future(watch(self.units, cast(Any, self.consumer).group.failure, lambda: takeover.trouble))
         if self.settings.dedup_horizon_s is not None:
             self.add_future(expire(self, self.settings.dedup_horizon_s))

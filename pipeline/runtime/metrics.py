@@ -64,6 +64,12 @@ class Metrics:
         self.expired = Counter(
             "hardparts_marks_expired", "Marks deleted because they were past the horizon", ["agent"], registry=registry
         )
+        self.loop_stall = Histogram(
+            "hardparts_loop_stall_seconds",
+            "How late the event loop came to a timer that goes off ten times a second",
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self.in_flight = Gauge("hardparts_in_flight", "Handlers running", registry=registry)
 
     def count(self, agent: str, outcomes: Iterable[Outcome]) -> None:

@@ -27,6 +27,7 @@ from faust.types import TP, ConsumerMessage
 from mode.threads import MethodQueue
 
 from pipeline.core.record import Batch, Record
+from pipeline.runtime.chunks import chunks
 from pipeline.runtime.clock import lease_now_s
 from pipeline.runtime.readable import Unreadable, read_any_header_name
 
@@ -274,11 +275,8 @@ class BatchConsumer(driver.Consumer):
             return  # what was taken is fetched again: the takeover seeks
         generation = self.app.consumer_generation_id
         for tp, (seek, start, end, records) in fetched.items():
-            size = units.batch_records_max
             position = start
-            for first in range(0, max(len(records), 1), size):
-                chunk = records[first : first + size]
-                stop = end if first + size >= len(records) else records[first + size].offset
+            for stop, chunk in chunks(records, end, units.batch_records_max):
                 batch = Batch(tp.topic, tp.partition, position, stop, seek, chunk)
                 position = stop
                 units.reserve(tp)

@@ -99,16 +99,18 @@ async def test_what_does_not_fit_into_an_error_record_is_named_by_hash_size_and_
     assert partition_of(user, PARTITIONS) == 0
     near = b"x" * (limit - 200)
     bomb = b"[" * 40_000_000
-    swollen = good(2, extra="y" * 40_000_000)  # a good event: what it holds too much of isn't passed on
+    swollen = good(2, extra="y" * 15_000_000)  # a good event: what it holds too much of isn't passed on
+    unread = good(2, extra="y" * 17_000_000)  # more than is ever parsed
     long_key = b"k" * 200_000
     await place.send(USER_EVENTS, [(user, near), (user, good(2))], 0)
-    await place.send(USER_EVENTS, [(user, bomb), (user, good(2)), (user, swollen)], 0, compression="gzip")
+    await place.send(USER_EVENTS, [(user, bomb), (user, unread), (user, swollen)], 0, compression="gzip")
     await place.send(USER_EVENTS, [(long_key, b"y" * 900_000), (user, good(2))], 0, compression="gzip")
     worker = await asyncio.to_thread(place.worker)
     await place.committed_to(7, USER_EVENTS, 0)
     failed = sorted((r for log in (await place.log(f"{place.app_id}.errors")).values() for r in log), key=offset_of)
-    assert [offset_of(record) for record in failed] == [0, 2, 5]
-    for record, value, key in zip(failed, (near, bomb, b"y" * 900_000), (user, user, long_key), strict=True):
+    assert [offset_of(record) for record in failed] == [0, 2, 3, 5]
+    values, keys = (near, bomb, unread, b"y" * 900_000), (user, user, user, long_key)
+    for record, value, key in zip(failed, values, keys, strict=True):
         summary = json.loads(record.value or b"")
         assert summary == {
             "sha256": hashlib.sha256(value).hexdigest(),
@@ -119,10 +121,10 @@ async def test_what_does_not_fit_into_an_error_record_is_named_by_hash_size_and_
             "offset": offset_of(record),
         }
         assert headers(record)["hp-omitted"] == "value"
-        assert headers(record)["hp-error-class"] == "MalformedJson"
+        assert headers(record)["hp-error-class"] == ("TooLarge" if value in (bomb, unread) else "MalformedJson")
         assert record.key == (key if key is user else None)
     counted = (await place.log(COMMENT_COUNTS))[0]
-    assert [json.loads(record.value or b"")["data"]["count"] for record in counted] == [1, 2, 3, 4]
+    assert [json.loads(record.value or b"")["data"]["count"] for record in counted] == [1, 2, 3]
     assert worker.stop() == 0
 
 

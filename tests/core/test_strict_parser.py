@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.contracts.strict import Malformed, Parsed, parse
+from pipeline.contracts.strict import VALUE_BYTES_MAX, Malformed, Parsed, TooLarge, parse
 from tests.oracle.validity import Invalid, strict_json
 
 REFUSED = {
@@ -85,6 +85,25 @@ def test_ambiguous_or_broken_text_is_malformed(raw: bytes) -> None:
 )
 def test_unambiguous_text_is_parsed_and_integral_floats_are_noticed(raw: bytes, exact: bool) -> None:
     assert parse(raw) == Parsed(json.loads(raw), exact)
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b'"' + b"y" * VALUE_BYTES_MAX + b'"', "a value of 16777218 bytes: at most 16777216"),
+        (b"[" + b"{}," * 500_000 + b"1]", "a value with 1000001 commas and opening brackets: at most 1000000"),
+        (b"[" * 2_000_000, "a value with 2000000 commas and opening brackets: at most 1000000"),
+    ],
+)
+def test_what_would_take_long_to_parse_is_refused_unread(raw: bytes, reason: str) -> None:
+    with pytest.raises(TooLarge, match=f"^{reason}$"):
+        parse(raw)
+
+
+def test_large_values_of_few_parts_are_read() -> None:
+    text = b"y" * (VALUE_BYTES_MAX - 2)
+    assert parse(b'"' + text + b'"').value == text.decode()
+    assert len(parse(b"[" + b"1," * 999_998 + b"1]").value) == 999_999
 
 
 def test_a_duplicate_key_is_named_and_escaped() -> None:

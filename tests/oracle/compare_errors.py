@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from hashlib import sha256
+
 from tests.oracle.fold import Expected
 from tests.oracle.records import SOURCES, Headers, Log, Place, Record, place
 from tests.oracle.report import Report
 
 OUR_HEADERS = "hp-"
+OMITTED = ("hp-omitted", b"value")
+CARRIED_BYTES_MIN = 850_000
+"""Key, value and headers up to here fit into an error record with room for our own headers."""
+KEY_CHARS_KEPT = 4_000
 
 
 def judge_errors(report: Report, expected: Expected, log: Log) -> set[Place]:
@@ -55,10 +62,28 @@ def _judge_first(report: Report, expected: Expected, source: Place, record: Reco
     if original is None:
         report.differs("error record without a rejected input", place(record), f"of {source}")
         return
+    if OMITTED in record.headers:
+        report.figures["error records: bounded"] += 1
+        _judge_bounded(report, original, record)
+        return
     if (record.key, record.value) != (original.key, original.value):
         report.differs("error record with other bytes", place(record), f"of {source}")
     if _foreign(record.headers) != _foreign(original.headers):
         report.differs("error record with other headers", place(record), f"of {source}")
+
+
+def _judge_bounded(report: Report, original: Record, record: Record) -> None:
+    """A hash, sizes and the place instead of a record that doesn't fit."""
+    key, value = original.key or b"", original.value or b""
+    summary = {"sha256": sha256(value).hexdigest(), "value_bytes": len(value), "key_bytes": len(key)}
+    summary |= {"topic": original.topic, "partition": original.partition, "offset": original.offset}
+    size = len(key) + len(value) + sum(len(name) + len(header or b"") for name, header in original.headers)
+    if size < CARRIED_BYTES_MIN:
+        report.differs("error record bounded without need", place(record), f"of {place(original)}")
+    if json.loads(record.value or b"null") != summary:
+        report.differs("error record with another summary", place(record), f"of {place(original)}")
+    if record.key != (original.key if len(key) <= KEY_CHARS_KEPT else None):
+        report.differs("bounded error record with another key", place(record), f"of {place(original)}")
 
 
 def _foreign(headers: Headers) -> list[tuple[str, bytes | None]]:

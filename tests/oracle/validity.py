@@ -10,6 +10,8 @@ from tests.oracle.records import TEAM_EVENTS, USER_EVENTS, Record
 
 INT64 = range(-(2**63), 2**63)
 DIGITS_MAX = 20
+DEPTH_MAX = 254
+FREE_BYTES, BYTES_MAX, SEPARATORS_MAX = 1 << 20, 16 << 20, 1_000_000
 _HEX = "[0-9a-fA-F]"
 _UUID = re.compile(f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}")
 _UUID4 = re.compile(f"{_HEX}{{8}}-{_HEX}{{4}}-4{_HEX}{{3}}-[89abAB]{_HEX}{{3}}-{_HEX}{{12}}")
@@ -80,15 +82,32 @@ def strict_json(value: bytes) -> Json:
     """Parse one JSON document as UTF-8.
 
     Raises Invalid for anything RFC 8259 forbids and for what is ambiguous between parsers: duplicate names, NaN and
-    infinities (also by overflow), integers beyond int64, lone surrogates, a byte order mark, nesting too deep.
+    infinities (also by overflow), integers beyond int64, lone surrogates, a byte order mark; and for what the
+    documented limits leave out: nesting, size, number of parts.
     """
+    if len(value) > FREE_BYTES and (len(value) > BYTES_MAX or _separators(value) > SEPARATORS_MAX):
+        raise Invalid("too large")
     try:
         parsed = _STRICT.decode(value.decode())
         if b"\\u" in value:
             json.dumps(parsed, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:  # ValueError: bad JSON, bad UTF-8, lone surrogates, our own refusals
         raise Invalid(str(error)) from None
+    if _separators(value) > DEPTH_MAX and _depth(parsed) > DEPTH_MAX:
+        raise Invalid("nested too deep")
     return parsed
+
+
+def _separators(value: bytes) -> int:
+    return value.count(b",") + value.count(b"[") + value.count(b"{")
+
+
+def _depth(parsed: Json) -> int:
+    depth, level = 0, [parsed]
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        depth += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth
 
 
 def is_id(value: Json) -> bool:

@@ -1,0 +1,1 @@
+"""Records that nobody sane would send, by the thousand, and what a worker makes of them."""
