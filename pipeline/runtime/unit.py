@@ -127,7 +127,7 @@ class Unit:
 
     @timed
     def decode(self, records: Sequence[Record]) -> list[Decided]:
-        """Step 2: bytes → candidates, or rejections."""
+        """Step 2: bytes → candidates, or rejections; of a prefix when there are many rejections."""
         topic = self._topics[records[0].topic]
         return decode(records, topic, self.context.contracts[topic.name], self.agent)
 

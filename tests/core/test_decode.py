@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.contracts.catalogue import load_contracts
 from pipeline.core.agent import Definition
-from pipeline.core.decode import UnknownEventType, decode
+from pipeline.core.decode import REJECTIONS_MAX, UnknownEventType, decode
 from pipeline.core.idempotence import content_digest, mark_key
 from pipeline.core.outcome import Candidate, Ignored, Rejected
 from pipeline.core.record import StoredRecord
@@ -33,6 +33,14 @@ def record(user_id=1, key: bytes | None = b"1", type_="comment.created", **more)
 def one(record: StoredRecord, topic: Topic = TOPIC, **options):
     (decided,) = decode([record], topic, CONTRACT, agent(**options))
     return decided
+
+
+def test_decisions_end_at_so_many_rejections_that_nothing_else_would_get_its_turn():
+    good, bad = record(), record()._replace(value=b"{")
+    decided = decode([bad, good] * (REJECTIONS_MAX + 5), TOPIC, CONTRACT, agent())
+    assert len(decided) == 2 * REJECTIONS_MAX - 1
+    assert [type(one) for one in decided[-3:]] == [Rejected, Candidate, Rejected]
+    assert len(decode([good] * 500, TOPIC, CONTRACT, agent())) == 500
 
 
 def test_a_good_record_is_a_candidate_with_its_mark():

@@ -37,19 +37,25 @@ def size() -> int:
 
 @dataclass
 class Figures:
-    """What a run was and took. stall_s: the longest that `/health/live` took to answer."""
+    """What a run was and took.
+
+    stall_s: upper bound of how late the worker's event loop ever was, by its own metric. answer_s: the longest that
+    `/health/live` took, which needs several turns of the loop.
+    """
 
     hostile: int
     good: int
     megabytes: float
     seconds: float
     stall_s: float
+    answer_s: float
     asked: int
 
     def __str__(self) -> str:
         return (
             f"{self.hostile} hostile and {self.good} good records, {self.megabytes:.0f} MB unpacked, in "
-            f"{self.seconds:.1f} s; longest stall of the event loop {self.stall_s:.3f} s ({self.asked} times asked)"
+            f"{self.seconds:.1f} s; the event loop was never later than {self.stall_s} s; the slowest of {self.asked} "
+            f"answers of /health/live took {self.answer_s:.2f} s"
         )
 
 
@@ -67,10 +73,7 @@ async def run(bootstrap: str, app_id: str, worker: Worker, partitions: int) -> F
         await wait_for_lag_zero(bootstrap, app_id, SOURCES, 120 + len(made) / 100)
     seconds = time.monotonic() - began
     assert (worker.alive, worker.process.pid) == (True, pid)
-    print(f"{len(made)} records and {len(heavy)} heavy ones; longest stall {pulse.longest_s:.3f} s")
-    late = await pages.metric(worker, "hardparts_loop_stall_seconds_count")
-    in_time = await pages.metric(worker, "hardparts_loop_stall_seconds_bucket", le="1.0")
-    assert late
+    stall_s = await _longest_stall(worker)
     assert worker.stop() == 0
     report = await judge(bootstrap, app_id, journal=journal, audit=True)
     print(report)
@@ -78,14 +81,19 @@ async def run(bootstrap: str, app_id: str, worker: Worker, partitions: int) -> F
     bad = sum(is_hostile(one) for one in (*made, *heavy))
     fine = len(made) + 2 * len(heavy) - bad
     _require_each_once(report, bad, fine)
-    figures = Figures(bad, fine, _megabytes((*made, *heavy)), seconds, pulse.longest_s, pulse.asked)
+    figures = Figures(bad, fine, _megabytes((*made, *heavy)), seconds, stall_s, pulse.longest_s, pulse.asked)
     print(figures)
-    full = size() > SHORT
     assert pulse.failed == 0
-    assert pulse.longest_s < (STALL_MAX_S if full else STALL_LOADED_MAX_S), figures
-    assert not full or late == in_time, "the worker's own metric agrees"
+    assert stall_s <= (STALL_MAX_S if size() > SHORT else STALL_LOADED_MAX_S), figures
     _require_harmless_log(worker)
     return figures
+
+
+async def _longest_stall(worker: Worker) -> float:
+    """The smallest bucket of the histogram that holds every sample."""
+    counts = await pages.buckets(worker, "hardparts_loop_stall_seconds")
+    assert counts[float("inf")] > 0
+    return min(bound for bound, count in counts.items() if count == counts[float("inf")])
 
 
 def _require_each_once(report: Report, bad: int, fine: int) -> None:

@@ -29,6 +29,17 @@ async def metric(worker: Worker, name: str, **labels: str) -> float | None:
     return None
 
 
+async def buckets(worker: Worker, name: str) -> dict[float, float]:
+    """Upper bound → samples up to it, of a histogram without labels, all from one reading."""
+    text = await asyncio.to_thread(_get, worker, "/metrics")
+    return {
+        float(sample.labels["le"]): float(sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == f"{name}_bucket"
+    }
+
+
 def _get(worker: Worker, path: str) -> str:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{worker.web_port}{path}", timeout=5) as answer:
