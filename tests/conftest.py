@@ -9,8 +9,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.kafka.jars import KafkaUnavailable, jars, java
+
+
+# A busy machine is no failure: a test that hangs is ended by its time limit.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def _kafka_missing() -> str | None:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
 
@@ -24,6 +23,7 @@ from pipeline.runtime.context import Context
 from pipeline.runtime.database import UpsertsRejected
 from pipeline.runtime.errands import Errands
 from pipeline.runtime.handle import Handling
+from pipeline.runtime.inbox import Inbox
 from pipeline.runtime.outgoing import outgoing, upserts_of
 from pipeline.runtime.outside import Outsider
 from pipeline.runtime.ownership import OWNER_AGE_MAX_S, Owner, ProducerBroken
@@ -35,8 +35,8 @@ log = logging.getLogger("hardparts.unit")
 
 BREAKS_MAX = 2
 """A new producer mends most breaks; when it breaks too, the record waits as for any other dependency (E2)."""
-BATCHES_WAITING_MAX = 8
-"""Batches that a unit holds; more are fetched only when fewer wait."""
+USELESS = (OwnershipLost, ProducerBroken, StoreDamaged)
+"""What a unit mends by taking ownership anew: its producer or its store is of no use any more."""
 
 
 class BatchesMissing(Exception):
@@ -60,15 +60,12 @@ class Unit:
         self.context, self.agent, self.partition, self.changelog = context, agent, partition, changelog
         self.name = f"{context.app_id}/{agent.name}/{partition}"
         self.store, self.owner = store, owner
-        self._retake, self._reseek = retake, reseek
+        self._retake = retake
         self._topics = {topic.name: topic for topic in agent.sources}
-        self._waiting: deque[Batch] = deque()
-        self._arrived = asyncio.Event()
-        self.errands = Errands(self._arrived)
-        self._seeks: dict[str, int] = {}
-        self._fetched: dict[str, int] = {}
-        self._in_transit = 0
-        self._stopping = self._released = False
+        self._news = asyncio.Event()
+        self.inbox = Inbox(self.name, partition, reseek, self._news)
+        self.errands = Errands(self._news)
+        self._released = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
@@ -197,7 +194,8 @@ class Unit:
 
     def start(self, positions: dict[str, int], seeks: dict[str, int]) -> None:
         """Run from these offsets (source topic → next offset); `seeks` numbers the seek that fetches from there."""
-        self.positions, self._seeks, self._fetched = dict(positions), dict(seeks), dict(positions)
+        self.positions = dict(positions)
+        self.inbox.begin(positions, seeks)
         if self._handling.is_async:  # others never take a slot, so none is kept for them
             self.context.demand.join(self.name)
         self._task = asyncio.get_running_loop().create_task(self._run(), name=self.name)
@@ -214,46 +212,23 @@ class Unit:
 
     def has_room(self) -> bool:
         """Whether more may be fetched for it."""
-        return len(self._waiting) + self._in_transit < BATCHES_WAITING_MAX
-
-    def reserve(self) -> None:
-        """A batch is on its way."""
-        self._in_transit += 1
+        return self.inbox.has_room()
 
     async def deliver(self, batch: Batch) -> None:
-        """Take a batch. One that doesn't begin where the last one ended means that something was lost on the way
-        inside this process: the rest is fetched again from there.
-        """
-        self._in_transit = max(self._in_transit - 1, 0)
-        if self._stopping or batch.seek != self._seeks.get(batch.topic) or not self.running:
-            return  # from before a seek or a rebalance
-        if batch.start != self._fetched[batch.topic]:
-            log.warning(
-                "%s: %s continues at %d instead of %d: fetching again",
-                self.name,
-                batch.topic,
-                batch.start,
-                self._fetched[batch.topic],
-            )
-            seek = await self._reseek(batch.topic, self.partition, self._fetched[batch.topic])
-            if not self._stopping:
-                self._seeks[batch.topic] = seek
-            return
-        self._fetched[batch.topic] = batch.end
-        self._waiting.append(batch)
-        self._arrived.set()
+        """Take a batch, unless it is from before a seek or a rebalance."""
+        await self.inbox.deliver(batch)
 
     async def _run(self) -> None:
         try:
             while True:
-                while not self._waiting and not self.errands:
-                    self._arrived.clear()
-                    await self._arrived.wait()
+                while not self.inbox and not self.errands:
+                    self._news.clear()
+                    await self._news.wait()
                 self._idle.clear()
                 if self.errands:
                     await self._between()
                 else:
-                    await self._finish(self._waiting.popleft())
+                    await self._finish(self.inbox.take())
                 self._idle.set()
                 self.context.room.set()
         except Exception as error:
@@ -265,22 +240,11 @@ class Unit:
             try:
                 await self.process(batch._replace(records=self._unfinished(batch)))
                 await self._skip_gap(batch)
-            except (OwnershipLost, ProducerBroken) as error:
-                log.warning("%s; taking ownership anew if the group still gives it to us", error)
-                await self._take_anew()
-            except StoreDamaged as error:
-                log.warning("%s: local state is damaged, set aside and rebuilt: %s", self.name, error)
-                self.store = renewed(self.store, self.store.cache, keep=True)
-                await self._take_anew()
+            except USELESS as error:
+                await self._mend(error)
             else:
                 self.positions[batch.topic] = batch.end
                 return
-
-    async def _skip_gap(self, batch: Batch) -> None:
-        """Past the end of a batch are offsets without a record: markers of its writers' transactions, say."""
-        if self.owner.TRANSACTIONAL and self.positions[batch.topic] < batch.end and not self._waiting:
-            await self.owner.begin()
-            await self._commit(batch.topic, batch.end)
 
     async def _between(self) -> None:
         """One errand between two batches; one that fails is not tried again here, whoever asked for it is told."""
@@ -288,13 +252,14 @@ class Unit:
             await self._take_anew()
         try:
             await self.errands.run()
-        except (OwnershipLost, ProducerBroken) as error:
-            log.warning("%s: between two batches: %s; taking ownership anew", self.name, error)
-            await self._take_anew()
-        except StoreDamaged as error:
-            log.warning("%s: local state is damaged, set aside and rebuilt: %s", self.name, error)
-            self.store = renewed(self.store, self.store.cache, keep=True)
-            await self._take_anew()
+        except USELESS as error:
+            await self._mend(error)
+
+    async def _skip_gap(self, batch: Batch) -> None:
+        """Past the end of a batch are offsets without a record: markers of its writers' transactions, say."""
+        if self.owner.TRANSACTIONAL and self.positions[batch.topic] < batch.end and not self.inbox:
+            await self.owner.begin()
+            await self._commit(batch.topic, batch.end)
 
     def _unfinished(self, batch: Batch) -> Sequence[Record]:
         done = self.positions[batch.topic]
@@ -325,6 +290,14 @@ class Unit:
     def _stored(self, row: bytes) -> bytes | None:
         return self.store.get(row)  # not bound once: taking ownership anew may replace the store
 
+    async def _mend(self, error: BaseException) -> None:
+        if isinstance(error, StoreDamaged):
+            log.warning("%s: local state is damaged, set aside and rebuilt: %s", self.name, error)
+            self.store = renewed(self.store, self.store.cache, keep=True)
+        else:
+            log.warning("%s: %s; taking ownership anew if the group still gives it to us", self.name, error)
+        await self._take_anew()
+
     async def _take_anew(self) -> None:
         """A new producer under the same id, a fence, and recovery up to it; only while the group says we own this."""
         await self.owner.abandon()
@@ -338,11 +311,9 @@ class Unit:
 
     async def stop(self, deadline: float) -> None:
         """Finish the batch in hand if it ends before `deadline` (time.monotonic), else abandon it; release all."""
-        self._stopping = True
         task = self._task
+        self.inbox.close()
         if task is not None and not task.done():
-            self._seeks.clear()  # what still arrives is not taken: it would be handled without the batches dropped here
-            self._waiting.clear()
             self.errands.drop()
             if not self.head.blocked:
                 with contextlib.suppress(TimeoutError):

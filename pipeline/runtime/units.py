@@ -52,7 +52,7 @@ class Units:
         """A batch of `tp` is on its way to its unit."""
         unit = self._by_source.get((tp.topic, tp.partition))
         if unit is not None:
-            unit.reserve()
+            unit.inbox.reserve()
 
     async def deliver(self, batch: Batch) -> None:
         """Hand a batch to its unit; without one (a rebalance came in between) it is dropped and fetched again."""

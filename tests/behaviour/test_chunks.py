@@ -20,10 +20,11 @@ def test_batches_hold_every_record_once_and_are_as_small_as_asked(
     end = 10 + step * len(records) + 7  # control records at the end
     cut = list(chunks(records, end, records_max))
     assert [record for _, chunk in cut for record in chunk] == records
-    assert [stop for stop, _ in cut] == [*(chunk[0].offset for _, chunk in cut[1:]), *([end] if records else [])]
+    assert [stop for stop, _ in cut] == [*(chunk[0].offset for _, chunk in cut[1:]), end]
     for _, chunk in cut:
-        assert 1 <= len(chunk) <= records_max
-        assert len(chunk) == 1 or sum(len(record.value or b"") for record in chunk) <= BATCH_VALUE_BYTES_MAX
+        assert len(chunk) <= records_max
+        assert chunk or not records
+        assert len(chunk) <= 1 or sum(len(record.value or b"") for record in chunk) <= BATCH_VALUE_BYTES_MAX
     for (_, first), (_, second) in pairwise(cut):  # no smaller than needed
         full = sum(len(record.value or b"") for record in (*first, second[0])) > BATCH_VALUE_BYTES_MAX
         assert full or len(first) == records_max

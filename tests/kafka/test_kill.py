@@ -10,7 +10,7 @@ import pytest
 
 from tests.kafka import sizes
 from tests.kafka.cluster import KafkaCluster
-from tests.kafka.feed import Feed
+from tests.kafka.feed import WITHOUT_END, Feed
 from tests.kafka.trial import GUARANTEES, Trial
 from tests.oracle.generator import Mix, generate
 from tests.oracle.journal import Journal
@@ -23,7 +23,7 @@ async def test_a_worker_is_killed_in_mid_stream_and_restarted_on_its_disk_and_on
     kafka: KafkaCluster, tmp_path: Path, guarantee: str
 ) -> None:  # D1
     events, seed = sizes.events(), sizes.seed()
-    mix = Mix(events=events, duplicates=0.05, poison=0.005)
+    mix = Mix(events=WITHOUT_END, duplicates=0.05, poison=0.005)  # so that every fault comes in mid-stream
     async with Trial(kafka, tmp_path, processing_guarantee=guarantee) as trial:
         one, two = trial.worker("one"), trial.worker("two")
         await trial.start(one, two)
@@ -39,9 +39,10 @@ async def test_a_worker_is_killed_in_mid_stream_and_restarted_on_its_disk_and_on
             trial.wipe(one)
             await trial.start(one)
             await trial.shared(one, two)
-            journal = await feed.rest()
+            await feed.reached(events)
+            journal = await feed.end()
         report = await trial.verdict(journal)
-    assert report.figures["inputs"] == journal.acked == events
+    assert report.figures["inputs"] == journal.acked >= events
 
 
 async def test_restarts_on_an_empty_disk_with_a_backlog_waiting_lose_no_event(

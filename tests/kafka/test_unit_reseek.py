@@ -97,7 +97,7 @@ async def test_what_a_seek_brings_is_taken_unless_the_unit_was_stopped_meanwhile
     await unit.deliver(batch(0, NEXT_SEEK))
     if stopping is not None:
         await stopping
-        assert unit._seeks == {}
+        assert unit.inbox._seeks == {}
         assert (scene.handled, unit.positions) == ([], {USER_EVENTS: 0})
     else:
         while unit.positions != {USER_EVENTS: 1}:  # noqa: ASYNC110 - the unit has no event for the test

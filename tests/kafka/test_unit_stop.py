@@ -112,7 +112,7 @@ async def test_a_unit_refuses_to_go_on_behind_a_gap(kafka: KafkaCluster, unit: U
     errors: list[BaseException] = []
     unit.context.fatal = errors.append
     await unit.deliver(batch(0))
-    unit._waiting.append(batch(6))  # as if one between had been dropped inside this process
+    unit.inbox._waiting.append(batch(6))  # as if one between had been dropped inside this process
     await until(lambda: not unit.running, 10, "the unit has given up")
     assert [str(error) for error in errors] == ["user-events[0]: a batch begins at 6, but 3 is the next to handle"]
     assert handled == [0, 1, 2]

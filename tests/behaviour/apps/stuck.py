@@ -74,7 +74,7 @@ async def held(_self: Any, _request: Any) -> web.Response:
         number: {
             "slots": slots[unit.name],
             "room": unit.has_room(),
-            "fetched": unit._fetched[topics.user_events.name],
+            "fetched": unit.inbox._fetched[topics.user_events.name],
         }
         for number, unit in units.items()
     })  # fmt: skip
