@@ -13,9 +13,8 @@ from hypothesis import settings
 
 from tests.kafka.jars import KafkaUnavailable, jars, java
 
-
 # A busy machine is no failure: a test that hangs is ended by its time limit.
-settings.register_profile("unhurried", deadline=None)
+settings.register_profile("unhurried", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("unhurried")
 
 
