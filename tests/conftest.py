@@ -50,6 +50,8 @@ SLOW = {
     "test_hostile_records",
     "test_hostile_worker",
     "test_postgres_outage",
+    "test_secrets",
+    "test_security_commands",
     "test_web",
 }
 

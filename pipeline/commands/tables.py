@@ -39,10 +39,12 @@ def dump(*, table: str, broker: str | None, app: str | None, app_id: str | None)
 def get(*, table: str, key: str, worker: str | None) -> None:
     """Print the row of KEY as {"key": …, "value": …}, asked from the worker that owns it.
 
-    A worker that doesn't own it says which partition to look for. A pair's key is written `1/2`.
+    A worker that doesn't own it says which partition to look for. A pair's key is written `1/2`. HARDPARTS_WEB_TOKEN is
+    sent along when it is set.
     """
     from pipeline.ops.tables import ask_worker
 
     settings = settings_of()
-    row = asyncio.run(ask_worker(worker or f"http://{settings.web_host}:{settings.web_port}", table, key))
+    url = worker or f"http://{settings.web_host}:{settings.web_port}"
+    row = asyncio.run(ask_worker(url, table, key, settings.web_token))
     echo_json({"key": row["key"], "value": row["value"]})

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from pipeline.core.errors import Misconfigured
+from pipeline.core.errors import HardpartsError, Misconfigured
 
 
 @click.command()
@@ -30,7 +30,7 @@ def worker(instance: str | None, web_port: int | None, loglevel: str) -> None:
 
     try:
         code = run_worker(instance=instance, web_port=web_port, loglevel=getattr(logging, loglevel.upper()))
-    except Misconfigured as error:
+    except HardpartsError as error:
         click.echo(f"hardparts worker: {error}", err=True)
-        code = 2
+        code = 2 if isinstance(error, Misconfigured) else 1
     sys.exit(code)

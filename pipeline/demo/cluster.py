@@ -21,7 +21,8 @@ from pipeline.demo.outage import database_url
 from pipeline.demo.readback import Offsets
 from pipeline.demo.stopping import stopped
 from pipeline.demo.workers import environment, run_once
-from pipeline.runtime.settings import parse_brokers
+from pipeline.runtime.security import SETTINGS, client_security
+from pipeline.runtime.settings import parse_brokers, read_settings
 
 PARTITIONS = 4
 SESSION_TIMEOUT_S = 6
@@ -62,7 +63,8 @@ class Cluster:
 
     def environment(self, **settings: str) -> dict[str, str]:
         """For the processes of the demo."""
-        return environment(self.settings() | settings)
+        given = {} if self.embedded else {name: os.environ.get(f"HARDPARTS_{name.upper()}") for name in SETTINGS}
+        return environment(self.settings() | {name: value for name, value in given.items() if value} | settings)
 
     def settings(self) -> dict[str, str]:
         """What a command needs to be told to work on this demo; names without HARDPARTS_."""
@@ -80,7 +82,7 @@ async def cluster(broker: str | None, directory: Path) -> AsyncIterator[Cluster]
     """The given broker, or an embedded one on a free port that ends with the block. NoBroker, Misconfigured."""
     if broker is not None:
         names = Names(f"hardparts-demo-{secrets.token_hex(3)}")  # a new group: nobody else's records are touched
-        client = _client(broker)
+        client = _client(broker, **client_security(read_settings(broker=broker)))
         yield Cluster(broker, client, names, await _partitions(client), directory)
         return
     embedded = EmbeddedBroker()
@@ -127,8 +129,8 @@ async def _partitions(client: Mapping[str, Any]) -> int:
     return len(found[0]["partitions"]) or PARTITIONS
 
 
-def _client(url: str) -> dict[str, Any]:
+def _client(url: str, **security: Any) -> dict[str, Any]:
     try:
-        return {"bootstrap_servers": parse_brokers(url), "client_id": "hardparts-demo"}
+        return {"bootstrap_servers": parse_brokers(url), "client_id": "hardparts-demo", **security}
     except ValueError as error:
         raise Misconfigured(f"--broker: {error}") from error

@@ -39,8 +39,8 @@ def demo(
 
     Worker processes handle events with duplicates and poison records, a database goes away and comes back, a worker is
     killed and replaced. Then an independent count says what must have come out. Exit 0 when that is what did, 1 when
-    not. HARDPARTS_… variables are not used, so that the demo can't reach what they name. With --broker, topics whose
-    names begin with hardparts-demo- stay behind.
+    not. HARDPARTS_… variables are not used, so that the demo can't reach what they name; only with --broker are those
+    that say how to reach one securely. With --broker, topics whose names begin with hardparts-demo- stay behind.
     """
     from pipeline.demo.view import view_for
 

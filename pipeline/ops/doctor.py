@@ -23,6 +23,7 @@ from pipeline.runtime.app import App
 from pipeline.runtime.check import unfit
 from pipeline.runtime.database import Database
 from pipeline.runtime.expiry import too_short
+from pipeline.runtime.security import client_security, described, unencrypted
 from pipeline.runtime.settings import Settings
 
 CLOCK_OFF_MAX_S = 5.0
@@ -58,8 +59,8 @@ async def examine(settings: Settings) -> list[Finding]:
     findings += list(imports(settings))
     if app is not None:
         findings += [contracts(app), await database(app)]
-    findings += await _cluster(settings, app)
-    return findings
+    reached = way_to_the_brokers(settings)
+    return [*findings, reached, *await _cluster(settings, app, reached)]
 
 
 def data_directory(settings: Settings) -> Finding:
@@ -126,7 +127,23 @@ async def database(app: App) -> Finding:
     return ok("database", "answers, tables are there")
 
 
-async def _cluster(settings: Settings, app: App | None) -> list[Finding]:
+def way_to_the_brokers(settings: Settings) -> Finding:
+    """TLS and SASL as the settings say, their files read; plaintext beyond this machine is a warning, or refused."""
+    try:
+        client_security(settings)
+    except Misconfigured as error:
+        return Finding("security", "FAIL", *_split(error))
+    far = unencrypted(settings)
+    if far:
+        detail = f"{described(settings)} to {', '.join(far)}, as HARDPARTS_ALLOW_PLAINTEXT says"
+        return Finding("security", "WARN", detail, "only inside a closed network; else HARDPARTS_SECURITY_PROTOCOL")
+    return ok("security", described(settings))
+
+
+async def _cluster(settings: Settings, app: App | None, reached: Finding) -> list[Finding]:
+    if reached.level == "FAIL":
+        why = "not looked at: the settings of security don't allow it"
+        return [Finding("broker", "WARN", why), Finding("topics", "WARN", why), clock(settings, None)]
     address = ",".join(settings.brokers)
     try:
         async with connect(settings) as admin:

@@ -10,7 +10,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from pipeline.core.errors import HardpartsError
-from pipeline.runtime.admin import REQUEST_TIMEOUT_S, away, client_options, connect
+from pipeline.runtime.admin import REQUEST_TIMEOUT_S, away, client_options, connect, denied
+from pipeline.runtime.security import DENIED
 from pipeline.runtime.settings import Settings
 
 FETCH_BYTES = 4 << 20
@@ -85,6 +86,8 @@ async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
     try:
         await asyncio.wait_for(consumer.start(), REQUEST_TIMEOUT_S)
         yield consumer
+    except DENIED as error:
+        raise denied(",".join(settings.brokers), error) from error
     except (KafkaError, TimeoutError) as error:
         raise away(",".join(settings.brokers), str(error) or type(error).__name__) from error
     finally:

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+from pydantic import SecretStr
 
 from pipeline.core.agent import Definition
 from pipeline.core.errors import HardpartsError, Misconfigured
@@ -46,12 +47,14 @@ async def fold(app: App, name: str, on_progress: Callable[[int, int], None]) -> 
     return ((view.show_key(row), view.show_value(rows[row])) for row in sorted(rows))
 
 
-async def ask_worker(worker: str, table: str, key: str) -> dict[str, Any]:
+async def ask_worker(worker: str, table: str, key: str, token: SecretStr | None = None) -> dict[str, Any]:
     """{"key", "value", "partition"} from the worker at this URL; NoSuchRow says what it answered instead."""
+    secret = token.get_secret_value() if token is not None else ""
+    headers = {"Authorization": f"Bearer {secret}"} if secret else {}
     url = f"{worker.rstrip('/')}/state/{quote(table, safe='')}/{quote(key, safe='/')}"
     async with _session() as session:
         try:
-            async with session.get(url) as answer:
+            async with session.get(url, headers=headers, allow_redirects=False) as answer:
                 body = await answer.json(content_type=None)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             why = str(error) or type(error).__name__
@@ -73,6 +76,8 @@ def _explained(status: int, body: dict[str, Any], worker: str, table: str, key: 
         return f"{worker}: {said}: ask the worker that owns partition {body.get('partition')} (--worker URL)"
     if status == 503:
         return f"{worker}: {said}: try again when its /health/ready is 200"
+    if status in (401, 403):
+        return f"{worker}: {said} (here and there the same HARDPARTS_WEB_TOKEN)"
     if status == 404:
         return f"{worker}: {said}"
     return f"{worker} answers {status} for {table} {key}: {said}"

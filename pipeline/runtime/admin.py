@@ -17,6 +17,7 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Int8, Int16, Int32, Schema, String
 
 from pipeline.core.errors import HardpartsError
+from pipeline.runtime.security import DENIED, client_security, refusal
 from pipeline.runtime.settings import Settings
 
 CONNECT_TIMEOUT_S = 8.0
@@ -26,6 +27,8 @@ RETRY_FIRST_S, RETRY_CAP_S = 0.05, 1.0
 UNKNOWN_TOPIC = 3
 ALREADY_EXISTS = 36
 SET = 0
+GROUP, TRANSACTION = 0, 1
+"""Kinds of coordinators."""
 
 T = TypeVar("T")
 
@@ -88,6 +91,22 @@ class Admin:
             return found
 
         return await self._patiently(ask)
+
+    async def require_ids(self, group: str, transactional_id: str) -> None:
+        """Refused when an ACL keeps the group or the transactional id from us; aiokafka would wait in silence."""
+        for name, kind in ((group, GROUP), (transactional_id, TRANSACTION)):
+
+            async def ask(name: str = name, kind: int = kind) -> None:
+                try:
+                    await self._client.find_coordinator(name, kind)
+                except DENIED:
+                    raise
+                except KafkaError as error:
+                    if not error.retriable:
+                        raise
+                    # no coordinator yet: that is waited for elsewhere
+
+            await self._patiently(ask)
 
     async def create(self, name: str, partitions: int, replication: int, config: Mapping[str, str]) -> None:
         """Create a topic and wait until each partition has a leader; one that exists by now is fine."""
@@ -154,6 +173,8 @@ class Admin:
             except BrokerAway:
                 raise
             except (KafkaError, OSError, TimeoutError) as error:
+                if isinstance(error, DENIED):
+                    raise denied(self._address, error) from error
                 if not getattr(error, "retriable", True):
                     raise Refused(f"the broker at {self._address} refuses: {_said(error)}") from error
                 if time.monotonic() + delay_s > deadline or isinstance(error, TimeoutError | RequestTimedOutError):
@@ -173,7 +194,8 @@ async def connect(settings: Settings) -> AsyncIterator[Admin]:
         try:
             await asyncio.wait_for(client.start(), CONNECT_TIMEOUT_S)
         except (KafkaError, OSError, TimeoutError) as error:
-            raise away(address, "no answer" if isinstance(error, TimeoutError) else "") from error
+            why = "no answer" if isinstance(error, TimeoutError) else await refusal(settings)
+            raise away(address, why) from error
         yield Admin(client, address)
     finally:
         with suppress(Exception):
@@ -181,8 +203,10 @@ async def connect(settings: Settings) -> AsyncIterator[Admin]:
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
-    """What every client of the broker is given."""
-    return {"bootstrap_servers": settings.brokers, "client_id": f"{settings.app_id}-command"}
+    """What every client of the broker is given; Misconfigured when it may not be reached like that."""
+    return {
+        "bootstrap_servers": settings.brokers, "client_id": f"{settings.app_id}-command", **client_security(settings),
+    }  # fmt: skip
 
 
 def away(address: str, why: str) -> BrokerAway:
@@ -191,6 +215,11 @@ def away(address: str, why: str) -> BrokerAway:
     return BrokerAway(
         f"no broker answers at {address}{reason}: start one (`hardparts broker`) or name yours (HARDPARTS_BROKER=kafka://host:port)"
     )
+
+
+def denied(address: str, error: KafkaError) -> Refused:
+    """The error for what an ACL keeps from us."""
+    return Refused(f"the broker at {address} refuses: {_said(error)}: grant it to this user (docs/security.md)")
 
 
 def _said(error: BaseException) -> str:

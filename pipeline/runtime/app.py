@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
 import faust
 from faust.types import TP
+from mode import ServiceT
 from sqlalchemy import MetaData
 
 from pipeline.contracts.catalogue import load_contracts
@@ -26,6 +28,7 @@ from pipeline.runtime.database import Database
 from pipeline.runtime.demand import Demand
 from pipeline.runtime.expiry import expire
 from pipeline.runtime.metrics import Metrics
+from pipeline.runtime.security import client_security, faust_credentials
 from pipeline.runtime.settings import Settings, read_settings
 from pipeline.runtime.stall import measure_stalls
 from pipeline.runtime.store import shared_cache
@@ -182,6 +185,16 @@ class App(faust.App):
 
     # ------------------------------------------------------------------ what runs
 
+    @cached_property
+    def security(self) -> dict[str, Any]:
+        """How each client of the broker is let in; Misconfigured."""
+        return client_security(self.settings)
+
+    def on_init_dependencies(self) -> Iterable[ServiceT]:
+        """Faust's own consumer and producer, which are made from here on, are let in like ours."""
+        self.conf.broker_credentials = faust_credentials(self.security)
+        return super().on_init_dependencies()
+
     @property
     def context(self) -> Context:
         """What the units share; made on first use, inside the running loop."""
@@ -191,7 +204,7 @@ class App(faust.App):
                 app_id=settings.app_id,
                 app_version=app_version(),
                 bootstrap=settings.brokers,
-                security={},
+                security=self.security,
                 contracts=self.contracts,
                 partitions={},
                 errors_topic=settings.topic("errors"),

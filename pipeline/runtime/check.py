@@ -165,6 +165,7 @@ async def _patiently(app: "App", names: list[str]) -> tuple[dict[str, int], dict
                 async with connect(app.settings) as admin:
                     counts = {name: found.partitions for name, found in (await admin.topics(names)).items()}
                     configs = await admin.configs(counts)
+                    await admin.require_ids(app.settings.app_id, f"{app.settings.app_id}/")
         except BrokerAway as error:
             if attempt % SAY_AGAIN_EVERY == 0:
                 log.warning("waiting: %s", error)

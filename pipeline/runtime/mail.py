@@ -12,7 +12,6 @@ from email.message import EmailMessage
 from email.policy import SMTP as ASCII_HEADERS
 from email.policy import SMTPUTF8 as UTF8_HEADERS
 from email.utils import formatdate
-from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -20,6 +19,7 @@ from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 from pydantic import SecretStr
 
 from pipeline.core.errors import Blocking, InDoubt, Misconfigured, Reject
+from pipeline.runtime.security import is_loopback
 
 log = logging.getLogger("hardparts.mail")
 
@@ -65,7 +65,7 @@ def parse_server(url: str) -> Server:
             raise Misconfigured("HARDPARTS_SMTP_URL: smtps:// is encrypted from the start, leave ?starttls out")
         tls = "starttls"
     username, password = (unquote(part) if part else None for part in (parts.username, parts.password))
-    if username and tls == "none" and not _is_loopback(host):
+    if username and tls == "none" and not is_loopback(host):
         raise Misconfigured("HARDPARTS_SMTP_URL would send the password in the clear: use smtps:// or add ?starttls")
     sender = options.get("from", [DEFAULT_SENDER])[-1]
     if not (_ADDRESS.fullmatch(sender) and sender.isascii()):
@@ -186,13 +186,6 @@ def _refused(stage: str, code: int, reply: str) -> None:
     if 500 <= code < 600 and (stage != "MAIL" or code == 552):
         raise Reject(text)
     raise Blocking(text, DEPENDENCY)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _clean(text: str) -> str:

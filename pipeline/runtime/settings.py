@@ -38,6 +38,15 @@ class Settings(BaseSettings):
     database_url: str = Field("", repr=False)  # may hold a password
     smtp_url: SecretStr | None = None
     alert_webhook: str = Field("", repr=False)  # may hold a token
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    allow_plaintext: bool = False
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_username: str = ""
+    sasl_password: SecretStr | None = None
+    sasl_password_file: Path | None = None
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
     web_token: SecretStr | None = None
     web_host: str = "127.0.0.1"
     web_port: int = Field(6066, ge=0, le=65535)
@@ -91,7 +100,8 @@ def parse_brokers(value: str) -> list[str]:
         if not colon:
             host, port = address, str(DEFAULT_PORT)
         if not host or "://" in address or "@" in address or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ValueError(f"{part.strip()!r} is no broker address: write kafka://host:port[,host:port]")
+            shown = f"…@{address.rpartition('@')[2]}" if "@" in address else part.strip()  # a password may stand there
+            raise ValueError(f"{shown!r} is no broker address: write kafka://host:port[,host:port]")
         servers.append(f"{host}:{port}")
     return servers
 

@@ -5,6 +5,7 @@ It runs in the worker's own event loop: a loop that hangs doesn't answer, which 
 
 import asyncio
 import errno
+import hmac
 import logging
 import socket
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +18,7 @@ from pipeline.core.agent import Definition
 from pipeline.core.errors import Misconfigured
 from pipeline.core.routing import encode_key, partition_of
 from pipeline.core.views import Claims, View
+from pipeline.runtime.security import is_loopback
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.takeover import Tables
 from pipeline.runtime.unit import Unit
@@ -110,8 +112,13 @@ class Pages:
         return http.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def state(self, request: http.Request) -> http.Response:
-        """One row of a view. 404: no such table, or no such key. 421: another worker has it. 503: not ready."""
+        """One row of a view. 404: no such table, or no such key. 421: another worker has it. 503: not ready.
+
+        It is users' data: with HARDPARTS_WEB_TOKEN set, only for who has it (401); without, only on loopback (403).
+        """
         app = self._app
+        if (refused := may_not_read_state(app.settings, request.headers.get("Authorization", ""))) is not None:
+            return refused
         table, key = request.match_info["table"], request.match_info["key"]
         declared = find_view(app.definitions, table)
         if declared is None:
@@ -179,6 +186,21 @@ class Pages:
         except Exception as error:  # noqa: BLE001 - metrics answer whatever happens to the broker
             log.debug("end offsets: %s: %s", type(error).__name__, error)
         return self._ends
+
+
+def may_not_read_state(settings: Settings, authorization: str) -> http.Response | None:
+    """The refusal for a request with this Authorization header; None when it may read state."""
+    token = settings.web_token.get_secret_value() if settings.web_token is not None else ""
+    if token:
+        given = authorization.encode(errors="surrogateescape")
+        if hmac.compare_digest(given, f"Bearer {token}".encode()):
+            return None
+        refused = _problem(401, "state is shown to who has the worker's token: send Authorization: Bearer TOKEN")
+        refused.headers["WWW-Authenticate"] = "Bearer"
+        return refused
+    if is_loopback(settings.web_host):
+        return None
+    return _problem(403, "state leaves this machine only with a token: set HARDPARTS_WEB_TOKEN at the worker")
 
 
 def find_view(definitions: list[Definition], name: str) -> tuple[Definition, View] | None:

@@ -7,12 +7,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from pipeline.broker import EmbeddedBroker
 from pipeline.core.routing import partition_of
+from pipeline.runtime.load import load_app
+from pipeline.runtime.settings import read_settings
+from pipeline.runtime.web import install, may_not_read_state
 from tests.behaviour.commandline import CommandLine
 
 APPLICATION = """
@@ -80,14 +83,15 @@ def cli(broker: EmbeddedBroker, tmp_path: Path) -> CommandLine:
     return cli
 
 
-def get(url: str) -> tuple[int, Any]:
+def get(url: str, method: str = "GET", **headers: str) -> tuple[int, Any]:
     """Status and body; the body of JSON decoded."""
+    request = urllib.request.Request(url, method=method, headers=headers)
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             status, kind, body = answer.status, answer.headers["Content-Type"], answer.read()
     except urllib.error.HTTPError as error:
         status, kind, body = error.code, error.headers["Content-Type"], error.read()
-    return status, json.loads(body) if "json" in kind else body.decode()
+    return status, json.loads(body) if "json" in (kind or "") and body else body.decode()
 
 
 def send(cli: CommandLine, to: str, text: str, number: int) -> None:
@@ -220,3 +224,72 @@ def test_a_worker_waits_for_a_broker_and_can_be_stopped_meanwhile(cli: CommandLi
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 0
     assert errors == ""
+
+
+def test_no_page_changes_anything(cli: CommandLine) -> None:
+    """There is no request that changes state, so none needs the token; whoever adds one meets this test."""
+    pages = ("", "health/live", "health/ready", "metrics", "state/seen/ann", "table/", "router/", "stats", "send")
+    with cli.worker() as url:
+        for page in pages:
+            for method in ("POST", "PUT", "PATCH", "DELETE", "SEARCH", "CONNECT", "TRACE"):
+                assert get(f"{url}/{page}", method)[0] in (404, 405), (method, page)
+
+
+async def test_the_router_has_no_route_that_changes_anything() -> None:
+    app = load_app(read_settings(app="agents.app:app", broker="kafka://127.0.0.1:1"))
+    app.finalize()
+    app.web.init_server()
+    install(app, cast(Any, app.web).web_app.router)
+    routes = {(route.method, route.resource.canonical) for route in cast(Any, app.web).web_app.router.routes()}
+    assert ("GET", "/metrics") in routes
+    assert {method for method, _ in routes} == {"GET", "HEAD"}, routes
+
+
+def test_with_a_token_state_is_shown_to_who_has_it(cli: CommandLine) -> None:
+    with cli.worker(web_token="s3cret\u00e9") as url:
+        send(cli, "ann", "hello", 1)
+        until(f"{url}/metrics", lambda answer: sample(answer[1], "hardparts_records_total"))
+        refused = [
+            {},
+            {"Authorization": "Bearer s3cret"},
+            {"Authorization": "Basic s3cret\u00e9"},
+            {"Authorization": ""},
+        ]
+        for headers in refused:
+            encoded = {name: value.encode().decode("latin-1") for name, value in headers.items()}
+            status, body = get(f"{url}/state/seen/ann", **encoded)
+            assert status == 401
+            assert "s3cret" not in str(body)
+        token = "Bearer s3cret\u00e9".encode().decode("latin-1")
+        assert get(f"{url}/state/seen/ann", Authorization=token)[1]["value"] == 1
+        assert get(f"{url}/state/seen/ann", "HEAD")[0] == 401
+        for page in ("health/live", "health/ready", "metrics"):
+            assert get(f"{url}/{page}")[0] == 200
+        row = cli("tables", "get", "seen", "ann", "--worker", url, web_token="s3cret\u00e9").fine().rows
+        assert row == [{"key": "ann", "value": 1}]
+        assert "HARDPARTS_WEB_TOKEN" in cli("tables", "get", "seen", "ann", "--worker", url).failed(1)
+
+
+def test_beyond_this_machine_state_is_shown_with_a_token_only(cli: CommandLine) -> None:
+    with cli.worker(web_host="0.0.0.0") as url:
+        status, body = get(f"{url}/state/seen/ann")
+        assert (status, "HARDPARTS_WEB_TOKEN" in body["error"]) == (403, True)
+        assert get(f"{url}/health/ready")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "authorization", "status"),
+    [
+        ("0.0.0.0", None, "", 403),
+        ("10.1.2.3", "", "Bearer ", 403),
+        ("::", "s3cret", "", 401),
+        ("0.0.0.0", "s3cret", "Bearer s3cret", None),
+        ("127.0.0.1", "s3cret", "Bearer s3cre", 401),
+        ("127.0.0.1", "s3cret", "Bearer \udcff", 401),
+        ("::1", None, "", None),
+        ("localhost", "", "", None),
+    ],
+)
+def test_who_may_read_state(host: str, token: str | None, authorization: str, status: int | None) -> None:
+    refused = may_not_read_state(read_settings(web_host=host, web_token=token), authorization)
+    assert (refused.status if refused is not None else None) == status
