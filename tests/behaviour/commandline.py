@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 60
@@ -42,13 +42,15 @@ class CommandLine:
         return Ended(process.returncode, process.stdout.decode(), process.stderr.decode())
 
     @contextmanager
-    def running(self, *arguments: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
+    def running(
+        self, *arguments: str, stderr: IO[str] | int = subprocess.PIPE, **settings: str
+    ) -> Iterator[subprocess.Popen[str]]:
         """A process that is killed at the end, with its output as pipes."""
         with subprocess.Popen(
             [sys.executable, "-m", "pipeline", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             cwd=self.directory,
             env=self._environment(settings),
