@@ -81,10 +81,9 @@ def close_at_once() -> None:
 
 def _cut(self: AIOKafkaConnection, reason: Any = None, exc: BaseException | None = None) -> Any:
     writer = self._writer
-    closed = _CLOSE(self, reason=reason, exc=exc)
-    if writer is not None and writer.get_extra_info("ssl_object") is not None:
-        writer.transport.abort()
-    return closed
+    if writer is not None and self._security_protocol.endswith("SSL"):
+        writer.transport.abort()  # first: asyncio's transport can't be cut once it is closing
+    return _CLOSE(self, reason=reason, exc=exc)
 
 
 def faust_credentials(options: dict[str, Any]) -> CredentialsT | None:
@@ -147,7 +146,7 @@ async def refusal(settings: Settings) -> str:
                 f"no TLS with {server} ({error.reason or _words(error)}): "
                 "check HARDPARTS_SECURITY_PROTOCOL, the port, and HARDPARTS_SSL_CERTFILE if it wants a certificate"
             ) from error
-        except KafkaConnectionError:  # it took the connection and closed it before it said a word
+        except (KafkaConnectionError, ConnectionResetError):  # taken, and closed before a word was said
             said = f"{server} closes connections: it may want another protocol (HARDPARTS_SECURITY_PROTOCOL)"
             if settings.security_protocol.endswith("SSL") and settings.ssl_certfile is None:
                 said += " or a client's certificate (HARDPARTS_SSL_CERTFILE)"

@@ -30,6 +30,7 @@ from pipeline.core.record import Batch, Record
 from pipeline.runtime.chunks import chunks
 from pipeline.runtime.clock import lease_now_s
 from pipeline.runtime.readable import Unreadable, read_any_header_name
+from pipeline.runtime.security import DENIED
 
 FETCH_WAIT_MS = 100
 """Faust's 1,500 ms would let a partition with news wait for the others' long poll."""
@@ -298,7 +299,7 @@ class BatchConsumer(driver.Consumer):
                 async for _, message in self.getmany(timeout=1.0):
                     await self.callback(message)
                 await asyncio.sleep(0)
-        except Unreadable as error:
+        except (Unreadable, *DENIED) as error:
             self.app.fatal(error)
         except (ConsumerStoppedError, asyncio.CancelledError):
             if not (self.app.should_stop or fetcher.should_stop):
