@@ -13,9 +13,10 @@ import pytest
 
 from pipeline.broker import EmbeddedBroker
 from pipeline.core.routing import partition_of
+from pipeline.runtime.erase import may_not_erase
 from pipeline.runtime.load import load_app
 from pipeline.runtime.settings import read_settings
-from pipeline.runtime.web import install, may_not_read_state
+from pipeline.runtime.web import may_not_read_state
 from tests.behaviour.commandline import CommandLine
 
 APPLICATION = """
@@ -226,23 +227,38 @@ def test_a_worker_waits_for_a_broker_and_can_be_stopped_meanwhile(cli: CommandLi
     assert errors == ""
 
 
-def test_no_page_changes_anything(cli: CommandLine) -> None:
-    """There is no request that changes state, so none needs the token; whoever adds one meets this test."""
-    pages = ("", "health/live", "health/ready", "metrics", "state/seen/ann", "table/", "router/", "stats", "send")
+def test_nothing_is_changed_without_the_token(cli: CommandLine) -> None:
+    pages = (
+        "",
+        "health/live",
+        "health/ready",
+        "metrics",
+        "state/seen/ann",
+        "table/",
+        "router/",
+        "stats",
+        "send",
+        "erase",
+    )
+    methods = ("POST", "PUT", "PATCH", "DELETE", "SEARCH", "CONNECT", "TRACE")
     with cli.worker() as url:
         for page in pages:
-            for method in ("POST", "PUT", "PATCH", "DELETE", "SEARCH", "CONNECT", "TRACE"):
-                assert get(f"{url}/{page}", method)[0] in (404, 405), (method, page)
+            for method in methods:
+                refused = (403,) if (method, page) == ("POST", "erase") else (404, 405)
+                assert get(f"{url}/{page}", method)[0] in refused, (method, page)
 
 
-async def test_the_router_has_no_route_that_changes_anything() -> None:
+async def test_the_router_has_one_route_that_changes_something() -> None:
+    """Whoever adds another one meets this test: it needs the token, and a test of its own like `/erase`."""
     app = load_app(read_settings(app="agents.app:app", broker="kafka://127.0.0.1:1"))
     app.finalize()
     app.web.init_server()
-    install(app, cast(Any, app.web).web_app.router)
+    app.on_webserver_init(app.web)
     routes = {(route.method, route.resource.canonical) for route in cast(Any, app.web).web_app.router.routes()}
     assert ("GET", "/metrics") in routes
-    assert {method for method, _ in routes} == {"GET", "HEAD"}, routes
+    assert {route for route in routes if route[0] not in ("GET", "HEAD")} == {("POST", "/erase")}
+    for token, authorization in (("", "Bearer "), ("s3cret", ""), ("s3cret", "Bearer s3cre"), ("s3cret", "s3cret")):
+        assert may_not_erase(read_settings(web_token=token), authorization) is not None
 
 
 def test_with_a_token_state_is_shown_to_who_has_it(cli: CommandLine) -> None:

@@ -70,9 +70,12 @@ async def trial(guarded: GuardedCluster, tmp_path: Path) -> AsyncIterator[Named]
         yield trial
 
 
-@pytest.mark.parametrize("way", ["scram", "certificate"])
-async def test_a_worker_runs_with_the_documented_acls(guarded: GuardedCluster, tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize(("way", "guarantee"), [("scram", "at_least_once"), ("certificate", "exactly_once")])
+async def test_a_worker_runs_with_the_documented_acls(
+    guarded: GuardedCluster, tmp_path: Path, way: str, guarantee: str
+) -> None:
     settings = guarded.through_scram() if way == "scram" else guarded.through_certificate()
+    settings["processing_guarantee"] = guarantee
     async with Named(guarded, tmp_path, agents="user-events", **settings) as trial:
         one = trial.worker("one")
         await trial.start(one)
