@@ -16,7 +16,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web as http
-from aiokafka import TopicPartition
 from faust.types import TP
 
 from pipeline.core.erasure import MARKS_TABLE, claims_of, of_key
@@ -130,7 +129,8 @@ class Erasure:
         try:
             ends = await group.ends(sources, ENDS_WITHIN_S)
             while True:
-                unread = await group.call_thread(_unread, group, self.unit.positions, ends)
+                positions = self.unit.positions
+                unread = [f"{tp.topic}[{tp.partition}]" for tp, end in ends.items() if positions[tp.topic] < end]
                 if not unread:
                     return
                 if time.monotonic() > deadline or self.unit.head.blocked:
@@ -156,7 +156,12 @@ class Erasure:
             await self._erase_under(table, prefix)
 
     async def _committed(self) -> None:
-        """Where the unit is: a restart from before that would find no marks of what it reads again."""
+        """Where the unit is: a restart from before that would find no marks of what it reads again.
+
+        With exactly_once each batch's transaction has committed it.
+        """
+        if self.app.settings.exactly_once:
+            return
         consumer = cast(Any, self.app.consumer)
         await consumer.maybe_wait_for_commit_to_finish()
         await consumer.force_commit()
@@ -191,23 +196,6 @@ class Erasure:
             await asyncio.sleep(0)
         else:
             await self.unit.record_rows(events)
-
-
-async def _unread(group: Any, positions: dict[str, int], ends: dict[TP, int]) -> list[str]:
-    """Sources with records before these ends that aren't finished. Runs in the consumer's thread.
-
-    A log may end with transaction markers, which no batch ever spans: there it counts that the consumer is past them
-    and that all it has handed out is finished.
-    """
-    assignment = group._ensure_consumer()._subscription.subscription.assignment
-    unread = []
-    for tp, end in ends.items():
-        where = TopicPartition(tp.topic, tp.partition)
-        finished, cursor, state = positions[tp.topic], group.cursors.get(where), assignment.state_value(where)
-        past = cursor is not None and finished >= cursor.position and state is not None and state.has_valid_position
-        if finished < end and not (past and state.position >= end):
-            unread.append(f"{tp.topic}[{tp.partition}]@{end}")
-    return unread
 
 
 def _problem(status: int, message: str, **more: Any) -> http.Response:

@@ -147,10 +147,12 @@ def test_a_new_event_of_an_erased_user_counts_from_one(scene: Scene) -> None:
         assert time.monotonic() < deadline
 
 
-async def test_a_worker_that_is_killed_after_an_erasure_brings_nothing_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+async def test_a_worker_that_is_killed_after_an_erasure_brings_nothing_back(tmp_path: Path, guarantee: str) -> None:
     """What was erased had been committed before: nothing of it is read again."""
     with EmbeddedBroker() as broker:
-        cli = CommandLine(broker.url, tmp_path, web_token=TOKEN, session_timeout_s="6", agents="user-events")
+        settings = {"agents": "user-events", "processing_guarantee": guarantee}
+        cli = CommandLine(broker.url, tmp_path, web_token=TOKEN, session_timeout_s="6", **settings)
         cli("topics", "apply").fine()
         with cli.running("worker", web_port="0") as worker:
             assert worker.stdout

@@ -60,10 +60,13 @@ async def died_while_time_moved_on(trial: Trial, worker: Worker, journal: Journa
     assert worker.process.returncode == -signal.SIGKILL, worker.end_of_log()
 
 
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
 @pytest.mark.parametrize("disk", ["kept", "lost"])
-async def test_killed_between_the_tombstones_and_rocksdb(kafka: KafkaCluster, tmp_path: Path, disk: str) -> None:
+async def test_killed_between_the_tombstones_and_rocksdb(
+    kafka: KafkaCluster, tmp_path: Path, disk: str, guarantee: str
+) -> None:
     """The input is written before the first worker starts, so each copy comes before any mark may go."""
-    async with Trial(kafka, tmp_path, dedup_horizon_s=HORIZON) as trial:
+    async with Trial(kafka, tmp_path, dedup_horizon_s=HORIZON, processing_guarantee=guarantee) as trial:
         journal = await trial.write(generate(sizes.seed(), MIX))
         first = trial.worker("one", crash_at="after-rows:2")
         await trial.start(first)
