@@ -84,6 +84,7 @@ class Worker:
         deadline = time.monotonic() + timeout_s
         while not self._ready.wait(0.05):
             if not self.alive:
+                self._gone(10)  # and all that it said is in the log
                 raise WorkerEnded(f"{self.instance} exited {self.process.returncode}:\n{self.end_of_log()}")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.instance} not ready within {timeout_s} s:\n{self.end_of_log()}")
