@@ -52,6 +52,8 @@ SLOW = {
     "test_postgres_outage",
     "test_secrets",
     "test_security_commands",
+    "test_state_disk",
+    "test_state_faults",
     "test_web",
 }
 

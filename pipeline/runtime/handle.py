@@ -15,7 +15,7 @@ from pipeline.runtime.demand import Demand
 from pipeline.runtime.lanes import Lanes
 from pipeline.runtime.outside import Outsider
 from pipeline.runtime.ownership import ProducerBroken
-from pipeline.runtime.store import StoreDamaged
+from pipeline.runtime.store import StoreFailed
 
 Place = tuple[str, int]
 """(topic, offset) of a record within its unit."""
@@ -71,7 +71,7 @@ class Handling:
                 try:
                     effects = agent.handlers[event.type](event, state)
                     outcome = conclude(item, effects, state, agent, contracts, limits, now_ms)
-                except StoreDamaged:
+                except StoreFailed:
                     raise
                 except Exception as error:  # noqa: BLE001 - whose fault it is, is decided by its type
                     outcome = failed(item, error, agent)
@@ -97,7 +97,7 @@ class Handling:
                 effects = [effect async for effect in effects] if hasattr(effects, "__aiter__") else await effects
             applied = conclude(item, effects, state, self.agent, self.contracts, self.limits, self.now_ms())
             return await self.outsider.act(applied) if applied.outside else applied
-        except (OwnershipLost, ProducerBroken, StoreDamaged):
+        except (OwnershipLost, ProducerBroken, StoreFailed):
             raise
         except Exception as error:  # noqa: BLE001 - as above
             return failed(item, error, self.agent)

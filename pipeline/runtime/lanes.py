@@ -9,7 +9,7 @@ from pipeline.core.errors import HardpartsError, OwnershipLost
 from pipeline.core.outcome import Applied, Blocked, Candidate, Outcome
 from pipeline.runtime.demand import Demand
 from pipeline.runtime.ownership import ProducerBroken
-from pipeline.runtime.store import StoreDamaged
+from pipeline.runtime.store import StoreFailed
 
 Pending = dict[bytes, bytes | None]
 
@@ -59,7 +59,7 @@ class Lanes:
         try:
             while self._ready:
                 await self._run_lane(self._ready.popleft())
-        except (OwnershipLost, ProducerBroken, StoreDamaged) as error:
+        except (OwnershipLost, ProducerBroken, StoreFailed) as error:
             # not a handler's failure: the whole batch is redone
             self._ready.clear()
             self._lost = error

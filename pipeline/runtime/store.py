@@ -1,6 +1,8 @@
 """A unit's local state: one RocksDB, written only with what the changelog has acknowledged."""
 
 import contextlib
+import errno
+import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,12 +31,16 @@ class StateFormatUnknown(Exception):
     """The directory holds state of another format version (D9)."""
 
 
-class StoreDamaged(HardpartsError):
+class StoreFailed(HardpartsError):
+    """The disk's fault, never the record's."""
+
+
+class StoreDamaged(StoreFailed):
     """The state on the disk can't be trusted: set it aside and rebuild it from the changelog."""
 
 
-class StoreUnusable(HardpartsError):
-    """The directory can't be opened, though what it holds may be fine: in use, denied, no files left, disk full."""
+class StoreUnusable(StoreFailed):
+    """The directory can't be used, though what it holds may be fine: in use, denied, read-only, no files left, full."""
 
 
 class Store:
@@ -70,8 +76,7 @@ class Store:
             try:
                 value = self._db.get(row)
             except Exception as error:
-                _tell_damage(error)
-                raise
+                raise self._told(error) from error
             if value is not None:
                 if len(self._recent) >= RECENT_ROWS_MAX:
                     self._recent.clear()
@@ -85,8 +90,7 @@ class Store:
         try:
             return cast(list[bytes | None], self._db.get(list(rows)))
         except Exception as error:
-            _tell_damage(error)
-            raise
+            raise self._told(error) from error
 
     def apply(self, rows: Iterable[Row], offset: int) -> None:
         """Rows and the changelog offset behind them, in one atomic write."""
@@ -104,10 +108,9 @@ class Store:
         put(OFFSET, b"%d %.3f" % (offset, now_s))
         try:
             self._db.write(batch)
-        except BaseException as error:
+        except Exception as error:
             self._recent.clear()
-            _tell_damage(error)
-            raise
+            raise self._told(error) from error
         self.offset, self.written_at_s = offset, now_s
 
     def touch(self) -> None:
@@ -123,8 +126,10 @@ class Store:
                     return
                 yield key, value
         except Exception as error:
-            _tell_damage(error)
-            raise
+            raise self._told(error) from error
+
+    def _told(self, error: Exception) -> StoreFailed:
+        return StoreDamaged(str(error)) if _is_damage(error) else _unusable(self.path, error)
 
     def close(self) -> None:
         """Write what is buffered and release the directory."""
@@ -153,9 +158,14 @@ def _is_damage(error: BaseException) -> bool:
     return message.startswith("Corruption") or "No such file" in message
 
 
-def _tell_damage(error: BaseException) -> None:
-    if _is_damage(error):
-        raise StoreDamaged(str(error)) from error
+def _unusable(path: Path, error: Exception) -> StoreUnusable:
+    """Says where, what and, when RocksDB quotes the system's words, under which number."""
+    message = str(error)
+    number = next((number for number, words in _SYSTEM_ERRORS.items() if words in message), None)
+    return StoreUnusable(f"{path}: {message}" + ("" if number is None else f" (errno {number})"))
+
+
+_SYSTEM_ERRORS = {number: os.strerror(number) for number in errno.errorcode}
 
 
 def open_or_set_aside(path: Path, cache: Cache | None = None) -> tuple[Store, str | None]:
@@ -165,11 +175,11 @@ def open_or_set_aside(path: Path, cache: Cache | None = None) -> tuple[Store, st
     """
     try:
         return Store(path, cache), None
-    except (StateFormatUnknown, OSError):
+    except StateFormatUnknown:
         raise
     except Exception as error:
         if not isinstance(error, ValueError) and not _is_damage(error):  # ValueError: an offset that isn't one
-            raise StoreUnusable(f"{path}: {error}") from error
+            raise _unusable(path, error) from error
         _set_aside(path)
         return Store(path, cache), f"{type(error).__name__}: {error}"
 

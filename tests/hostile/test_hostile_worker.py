@@ -12,8 +12,6 @@ import pytest
 
 from tests.behaviour.place import Place
 from tests.hostile.run import run, size
-from tests.kafka.cluster import KafkaCluster
-from tests.kafka.trial import Trial
 
 pytestmark = pytest.mark.timeout(300 + size() // 100)
 PARTITIONS = 2
@@ -23,10 +21,3 @@ async def test_every_hostile_record_has_one_error_record_and_every_good_one_coun
     with Place(tmp_path, partitions=PARTITIONS) as place:
         worker = await asyncio.to_thread(place.worker)
         await run(place.bootstrap, place.app_id, worker, PARTITIONS)
-
-
-async def test_so_it_is_on_a_real_kafka(kafka: KafkaCluster, tmp_path: Path) -> None:
-    async with Trial(kafka, tmp_path, partitions=PARTITIONS) as trial:
-        worker = trial.worker("one")
-        await trial.start(worker)
-        await run(kafka.bootstrap, trial.app_id, worker, PARTITIONS)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,7 +26,10 @@ class Worker:
     """`python -m pipeline worker --instance … --web-port …`; a context manager that kills what is left at the end.
 
     environment: `HARDPARTS_…` settings; none is inherited from the test run. The log file is appended to over restarts.
+    before: what stands before the command, to start the process with fewer rights or another clock.
     """
+
+    before: Sequence[str] = ()
 
     def __init__(self, instance: str, log: Path, environment: Mapping[str, str], web_port: int | None = None) -> None:
         self.instance = instance
@@ -61,7 +64,7 @@ class Worker:
         """Start the process; returns at once."""
         if self.alive:
             raise RuntimeError(f"worker {self.instance} is running")
-        command = [sys.executable, "-m", "pipeline", "worker"]
+        command = [*self.before, sys.executable, "-m", "pipeline", "worker"]
         command += ["--instance", self.instance, "--web-port", str(self.web_port)]
         self._ready = threading.Event()
         self._process = subprocess.Popen(
