@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from pipeline.runtime.context import Context
 from pipeline.runtime.recovery import ChangelogTruncated, Restoring, reading
-from pipeline.runtime.store import StoreDamaged
+from pipeline.runtime.store import StoreFailed
 
 log = logging.getLogger("hardparts.standby")
 
@@ -59,7 +59,7 @@ class Standbys:
                         for tp, copy in changelogs.units.items():
                             if (behind := await changelogs.behind(tp)) is not None:
                                 self._context.metrics.standby_behind.labels(*self._labels(copy)).set(behind)
-            except (KafkaError, OSError, StoreDamaged, ChangelogTruncated) as error:
+            except (KafkaError, OSError, StoreFailed, ChangelogTruncated) as error:
                 log.warning("standbys: %s: %s; again in %.0f s", type(error).__name__, error, AGAIN_AFTER_S)
             except Exception:
                 log.exception("standbys; again in %.0f s", AGAIN_AFTER_S)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -24,8 +24,8 @@ class Place:
     """`with Place(directory, app="module:attribute", …) as place`: a fresh broker with the application's topics.
 
     topics: what its agents read and write. agents: those that run, each with a changelog. bytes_max: the largest record
-    batch that what they write takes. settings: HARDPARTS_ settings of every worker and command, in lower case. At the
-    end the workers are killed, and a failure carries the ends of their logs.
+    batch that what they write takes. broker: instead of an embedded one. settings: HARDPARTS_ settings of every worker
+    and command, in lower case. At the end the workers are killed, and a failure carries the ends of their logs.
     """
 
     def __init__(
@@ -36,13 +36,14 @@ class Place:
         agents: Iterable[str] = (AGENT,),
         partitions: int = 2,
         bytes_max: int | None = None,
+        broker: Any = None,
         **settings: str,
     ) -> None:
         self.directory = directory
         self._topics, self._agents, self._partitions = list(topics), list(agents), partitions
         self._bytes_max = bytes_max
         self.app_id = f"place-{uuid.uuid4().hex[:8]}"
-        self._broker = EmbeddedBroker()
+        self._broker = broker or EmbeddedBroker()
         self._settings = {
             "app_id": self.app_id,
             "agents": ",".join(self._agents),
@@ -71,7 +72,7 @@ class Place:
     @property
     def bootstrap(self) -> str:
         """`host:port` of the broker."""
-        return self._broker.bootstrap
+        return str(self._broker.bootstrap)
 
     def worker(self, instance: str = "one", **settings: str) -> Worker:
         """A worker that is ready."""

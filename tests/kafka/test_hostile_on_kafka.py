@@ -17,7 +17,7 @@ PARTITIONS = 2
 async def test_every_hostile_record_has_one_error_record_and_every_good_one_counts(
     kafka: KafkaCluster, tmp_path: Path
 ) -> None:
-    async with Trial(kafka, tmp_path, partitions=PARTITIONS) as trial:
+    async with Trial(kafka, tmp_path, partitions=PARTITIONS, session_timeout_s="30") as trial:
         worker = trial.worker("one")
         await trial.start(worker)
         await run(kafka.bootstrap, trial.app_id, worker, PARTITIONS)
