@@ -16,7 +16,7 @@ BROKER_SOURCES := pipeline/broker/build_hook.py $(wildcard pipeline/broker/go/*)
 STEPS := awk '/^(Collecting|Installing)/ { sub(/ \(from.*/, ""); print "  " substr($$0, 1, 100); fflush() }'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-kafka bench lock clean
+.PHONY: help demo test check test-kafka bench chaos lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test-kafka: .venv/tests .cache/kafka/complete ## the tests on a real Apache Kafk
 
 bench: .venv/tests .cache/kafka/complete ## speed beside Faust's own idiom and others, on a real Apache Kafka
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+chaos: .venv/tests .cache/kafka/complete ## workers and brokers killed under load, judged by an independent count, on a real Apache Kafka
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 # --- set-up ---------------------------------------------------------------------------------------------------------------
 

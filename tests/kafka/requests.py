@@ -61,10 +61,10 @@ async def committed(bootstrap: str, group: str) -> dict[tuple[str, int], int]:
     return {(tp.topic, tp.partition): found.offset for tp, found in offsets.items() if found.offset >= 0}
 
 
-async def coordinator(bootstrap: str, group: str) -> int:
-    """Id of the broker that coordinates `group`."""
+async def coordinator(bootstrap: str, name: str, *, of_transactions: bool = False) -> int:
+    """Id of the broker that coordinates the group `name`, or the transactions of the id `name`."""
     async with admin(bootstrap) as client:
-        return int(await client.find_coordinator(group))
+        return int(await client.find_coordinator(name, coordinator_type=int(of_transactions)))
 
 
 async def members(bootstrap: str, group: str) -> set[str]:

@@ -30,6 +30,8 @@ class Worker:
     """
 
     before: Sequence[str] = ()
+    module = "pipeline"
+    """What `python -m` runs: a test may start the product through a module of its own."""
 
     def __init__(self, instance: str, log: Path, environment: Mapping[str, str], web_port: int | None = None) -> None:
         self.instance = instance
@@ -64,7 +66,7 @@ class Worker:
         """Start the process; returns at once."""
         if self.alive:
             raise RuntimeError(f"worker {self.instance} is running")
-        command = [*self.before, sys.executable, "-m", "pipeline", "worker"]
+        command = [*self.before, sys.executable, "-m", self.module, "worker"]
         command += ["--instance", self.instance, "--web-port", str(self.web_port)]
         self._ready = threading.Event()
         self._process = subprocess.Popen(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from itertools import count, islice
 from typing import Any
 
@@ -18,6 +18,7 @@ from tests.oracle.records import partition_of
 
 BATCH_BYTES = 256 * 1024
 WINDOW_RECORDS = 4_000
+PACED_RECORDS = 40
 IN_FLIGHT_MAX = 64
 PATIENCE_S = 600.0
 
@@ -30,15 +31,18 @@ async def write(
     seed: int = 0,
     rate: float | None = None,
     journal: Journal | None = None,
+    pace: Callable[[int], Awaitable[None]] | None = None,
 ) -> Journal:
     """Produce `records` to topics of `partitions` partitions, at most `rate` a second; returns when all are answered.
 
-    Give a `journal` to watch the progress from another task. Brokers may come and go for up to ten minutes; an error
-    that is not retriable is noted (`base_offset` None) and raised at the end.
+    Give a `journal` to watch the progress from another task. `pace` is awaited every PACED_RECORDS with the number of
+    records sent so far: it may hold the input back for as long as it likes. Brokers may come and go for up to ten
+    minutes; an error that is not retriable is noted (`base_offset` None) and raised at the end.
     """
     journal = journal or Journal(seed)
     source = iter(records)
     window = WINDOW_RECORDS if rate is None else max(1, min(WINDOW_RECORDS, int(rate / 20)))
+    window = window if pace is None else PACED_RECORDS
     unkeyed = count()
     started, sent = time.monotonic(), 0
     async with AIOKafkaProducer(
@@ -55,6 +59,9 @@ async def write(
             sent += len(chunk)
             if rate is not None:
                 await asyncio.sleep(max(0.0, started + sent / rate - time.monotonic()))
+                await requests.settle(IN_FLIGHT_MAX, only_done=True)
+            if pace is not None:
+                await pace(sent)
                 await requests.settle(IN_FLIGHT_MAX, only_done=True)
         await requests.settle(0)
     if requests.failure is not None:
