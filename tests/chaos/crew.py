@@ -16,6 +16,7 @@ from tests.oracle.process import Worker, WorkerEnded
 
 MEMBERS = ("one", "two")
 GUEST = "guest"
+ENDED_BY_US = (0, -signal.SIGKILL)
 STRUCK_WITHIN_S = 90.0
 STOPPED_WITHIN_S = 30.0
 
@@ -29,7 +30,11 @@ class Crew:
 
     @property
     def alive(self) -> list[Worker]:
-        """The living, the eldest first, the guest among them."""
+        """The living, the eldest first, the guest among them; AssertionError when one ended by itself."""
+        for worker in self._order:
+            if not worker.alive:
+                code = worker.process.returncode
+                assert code in ENDED_BY_US, f"{worker.instance} ended by itself, with {code}:\n{worker.end_of_log()}"
         self._order = [worker for worker in self._order if worker.alive]
         return list(self._order)
 

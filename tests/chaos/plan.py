@@ -10,7 +10,10 @@ from typing import Literal
 
 from pipeline.runtime.crashpoints import POINTS
 
-LEFT_OUT = {"after-claim": "it belongs to the mail agent; the run judges the user-events agent"}
+LEFT_OUT = {
+    "after-claim": "it belongs to the mail agent; the run judges the user-events agent",
+    "after-rows": "it lies on claims and on what is asked of a worker beside its records; a run asks for neither",
+}
 """Named points that a run never kills at, and why."""
 REACHED = tuple(point for point in POINTS if point not in LEFT_OUT)
 ON_THE_PATH = tuple(point for point in REACHED if point.startswith("after-"))

@@ -40,19 +40,17 @@ def commit_before_send(app: App) -> None:
 
 def commit_what_was_fetched(_app: App) -> None:
     """What is committed is how far the unit has been fed, not how far it got."""
+    fed: dict[TP, int] = {}
 
-    def make(_original: Any) -> Any:
-        def uncommitted(units: Units) -> dict[TP, int]:
-            return {
-                TP(topic, unit.partition): offset
-                for unit in units
-                for topic, offset in unit._fetched.items()
-                if units._committed.get(TP(topic, unit.partition)) != offset
-            }
+    def feeding(original: Any) -> Any:
+        async def deliver(units: Units, batch: Batch) -> None:
+            fed[TP(batch.topic, batch.partition)] = batch.end
+            await original(units, batch)
 
-        return uncommitted
+        return deliver
 
-    replaced(Units, "uncommitted", make)
+    replaced(Units, "deliver", feeding)
+    replaced(Units, "uncommitted", lambda _original: lambda units: dict(fed))
 
 
 def prefix_acked_wholly(_app: App) -> None:

@@ -32,10 +32,10 @@ def drop_one_in_a_thousand(_app: App) -> None:
         def decode(unit: Unit, records: Sequence[Any]) -> list[Any]:
             nonlocal seen
             decided = list(original(unit, records))
-            for index, record in enumerate(records):
+            for index in range(len(decided)):  # a prefix of the records
                 seen += 1
                 if seen % DROPPED == 0:
-                    decided[index] = Ignored(record)
+                    decided[index] = Ignored(records[index])
             return decided
 
         return decode

@@ -20,7 +20,7 @@ from tests.oracle.records import COMMENT_COUNTS
 MIX = Mix(events=6_000, users=60, duplicates=0.05, poison=0.04, corrected=0.9)
 ONE_TOPIC = replace(MIX, team=0.0)
 """So that every batch of a backlog is a full one."""
-RATE = 1_200.0
+RATE = 2_000.0
 BATCH = "50"
 PARTITIONS = 2
 PASSES = 20
@@ -134,16 +134,20 @@ async def _committed(trial: Trial) -> bool:
 
 async def refused_by_the_topic(stage: Stage) -> Journal:
     """An output topic refuses what is sent for a while: produce errors that aren't retried."""
-    trial = stage.trial
+    trial, records = stage.trial, generate(stage.seed, MIX)
     worker = trial.worker("one")
     await trial.start(worker)
-    async with stage.feed() as feed:
-        await feed.reached(MIX.events // 4)
-        await requests.configure_topic(trial.cluster.bootstrap, COMMENT_COUNTS, {"max.message.bytes": SMALL_BYTES})
-        await until(lambda: "MessageSizeTooLarge" in worker.end_of_log(100_000), 30, "a produce error")
-        assert feed.flowing, "the input ended before the fault"
-        await requests.configure_topic(trial.cluster.bootstrap, COMMENT_COUNTS, {"max.message.bytes": LARGE_BYTES})
-        return await feed.rest()
+    journal = await trial.write(islice(records, MIX.events // 3))
+    await trial.caught_up()
+    await _limit(trial, SMALL_BYTES)
+    await trial.write(islice(records, MIX.events // 3), journal)
+    await until(lambda: "MessageSizeTooLarge" in worker.end_of_log(100_000), 60, "a produce error")
+    await _limit(trial, LARGE_BYTES)
+    return await trial.write(records, journal)
+
+
+async def _limit(trial: Trial, size: str) -> None:
+    await requests.configure_topic(trial.cluster.bootstrap, COMMENT_COUNTS, {"max.message.bytes": size})
 
 
 SCENARIOS: dict[str, Scenario] = {
