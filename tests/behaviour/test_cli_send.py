@@ -94,8 +94,9 @@ async def test_a_line_that_came_through_a_pipe_is_sent_before_the_pipe_ends(
         while not await sent(broker):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        process.stdin = None  # held open by the pipe's other end until the process has ended
+        held, process.stdin = process.stdin, None  # the pipe stays open until the process has ended
         _, errors = process.communicate(timeout=20)
+        held.close()
     assert process.returncode == 1
     assert "Traceback" not in errors
 

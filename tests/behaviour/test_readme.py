@@ -33,8 +33,8 @@ from tests.behaviour.documents import (
 README, WRITING, REFERENCE = ROOT / "README.md", ROOT / "docs" / "writing-an-agent.md", ROOT / "docs" / "reference.md"
 AGENT, CATALOGUE = "agents/login_counter.py", "agents/topics.py"
 AGENT_LINES_MAX = 15
-NOT_SETTINGS = {"HARDPARTS_SKIP_BROKER", "HARDPARTS_"}
-"""What a build reads; and the prefix, where `HARDPARTS_…` stands for all."""
+NOT_SETTINGS = {"HARDPARTS_SKIP_BROKER", "HARDPARTS_TEST_HOSTILE", "HARDPARTS_"}
+"""What a build and a test read; and the prefix, where `HARDPARTS_…` stands for all."""
 
 
 @pytest.fixture
