@@ -82,7 +82,7 @@ async def cluster(broker: str | None, directory: Path) -> AsyncIterator[Cluster]
     """The given broker, or an embedded one on a free port that ends with the block. NoBroker, Misconfigured."""
     if broker is not None:
         names = Names(f"hardparts-demo-{secrets.token_hex(3)}")  # a new group: nobody else's records are touched
-        client = _client(broker, **client_security(read_settings(broker=broker)))
+        client = _client(broker, **client_security(read_settings(only=SETTINGS, broker=broker)))
         yield Cluster(broker, client, names, await _partitions(client), directory)
         return
     embedded = EmbeddedBroker()

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -106,9 +107,15 @@ def parse_brokers(value: str) -> list[str]:
     return servers
 
 
-def read_settings(**flags: object) -> Settings:
-    """The settings, flags first (None: not given); Misconfigured names each wrong one and where it came from."""
+def read_settings(*, only: Collection[str] | None = None, **flags: object) -> Settings:
+    """The settings, flags first (None: not given); Misconfigured names each wrong one and where it came from.
+
+    only: names that the environment may set; all others have their defaults. None: it may set any.
+    """
     given = {name: value for name, value in flags.items() if value is not None}
+    if only is not None:
+        others = {name: field for name, field in Settings.model_fields.items() if name not in only}
+        given = {name: field.get_default(call_default_factory=True) for name, field in others.items()} | given
     try:
         return Settings(**given)  # type: ignore[arg-type]  # pydantic checks each value
     except ValidationError as error:

@@ -42,7 +42,7 @@ async def buckets(worker: Worker, name: str) -> dict[float, float]:
 
 def _get(worker: Worker, path: str) -> str:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{worker.web_port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{worker.web_port}{path}", timeout=30) as answer:
             return str(answer.read().decode())
     except urllib.error.HTTPError as refused:
         return refused.read().decode()
