@@ -7,8 +7,9 @@ import logging
 import os
 import platform
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import distributions
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,19 +21,37 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 
 from tests.kafka.cluster import KafkaCluster
+from tests.kafka.trial import GUARANTEES, Trial
 
 from .compare import compare
+from .failover import GOALS_S, Failovers, failover
 from .flat import IDS_PER_USER, flat
 from .kafka_topics import delete_topics, topic_names
 from .latency import latency
+from .outage import outage
 from .peer import COMPARED, OUR_OUTPUT_TOPICS, RUN_PREFIX, Site
-from .report import Sheet, comparison_sheet, flatness_sheet, latency_sheet
+from .recovery import recovery
+from .report import (
+    Sheet,
+    comparison_sheet,
+    failover_sheet,
+    flatness_sheet,
+    latency_sheet,
+    outage_sheet,
+    recovery_sheet,
+    storm_sheet,
+)
+from .storm import storm
 from .verify import WrongOutputError
 from .workload import INPUT_TOPIC, Workload
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 progress = Console(stderr=True, highlight=False)
+SHOWN = (
+    click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
+    click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table to a file."),
+)
 
 
 def shared_options(command: F) -> F:
@@ -43,14 +62,29 @@ def shared_options(command: F) -> F:
         ),
         click.option("--partitions", type=click.IntRange(1), default=4, show_default=True),
         click.option("--broker", help="host:port of an empty Kafka to use instead of starting one."),
-        click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
-        click.option(
-            "--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table to a file."
-        ),
+        *SHOWN,
     )
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def fault_options(rate: float) -> Callable[[F], F]:
+    """Options of the measurements that make faults; `rate` is the default load."""
+
+    def decorate(command: F) -> F:
+        options = (
+            click.option("--rate", type=click.FloatRange(1), default=rate, show_default=True, help="Events a second."),
+            click.option("--partitions", type=click.IntRange(1), default=4, show_default=True),
+            click.option("--guarantee", type=click.Choice(GUARANTEES), default=GUARANTEES[0], show_default=True),
+            click.option("--seed", type=int, default=1, show_default=True),
+            *SHOWN,
+        )
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 @click.group(invoke_without_command=True)
@@ -129,6 +163,102 @@ def latency_command(rate_per_s: float, seconds: float, rounds: int, **common: An
         common, lambda site: latency(site, rate_per_s=rate_per_s, seconds=seconds, rounds=rounds, say=progress.print)
     )
     _show(latency_sheet(result), result.as_json(), common)
+
+
+@main.command("recovery")
+@click.option("--sizes", default="50000,200000,500000,1000000", show_default=True, help="Records in the changelogs.")
+@click.option("--faust-max", type=click.IntRange(0), default=50_000, show_default=True, help="Stock Faust's largest.")
+@shared_options
+def recovery_command(sizes: str, faust_max: int, rounds: int, **common: Any) -> None:
+    """Cold rebuild of state from an empty disk, against Faust's own recovery of as many records."""
+    numbers = [int(size) for size in sizes.split(",")]
+    result = _measure(
+        common, lambda site: recovery(site, numbers, faust_max=faust_max, rounds=rounds, say=progress.print)
+    )
+    _show(recovery_sheet(result), result.as_json(), common)
+
+
+@main.command("failover")
+@click.option(
+    "--ways", default=",".join(GOALS_S), show_default=True, help="How a partition changes hands, separated by commas."
+)
+@click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="Of each way.")
+@click.option("--rows", type=click.IntRange(0), default=200_000, show_default=True, help="Changelog rows a partition.")
+@click.option("--session-timeout", "session_s", type=click.FloatRange(1), default=10, show_default=True)
+@fault_options(rate=500)
+def failover_command(
+    ways: str, trials: int, rows: int, session_s: float, rate: float, seed: int, **common: Any
+) -> None:
+    """A worker is killed, stopped, restarted as a static member: seconds until its partitions have a new output."""
+
+    async def run(trial: Trial) -> Failovers:
+        handovers, figures = await failover(
+            trial, ways.split(","), trials=trials, rows=rows, rate=rate, seed=seed, say=progress.print
+        )
+        return Failovers(trial.partitions, common["guarantee"], session_s, rate, handovers, figures)
+
+    result = _try(common, run, session_timeout_s=str(session_s))
+    _show(failover_sheet(result), result.as_json(), common)
+
+
+@main.command("storm")
+@click.option("--seconds", type=click.FloatRange(1), default=300, show_default=True)
+@click.option("--every", "every_s", type=click.FloatRange(1), default=20, show_default=True, help="Seconds.")
+@fault_options(rate=2_000)
+def storm_command(seconds: float, every_s: float, rate: float, seed: int, **common: Any) -> None:
+    """A second worker joins and leaves again and again, under load."""
+    result = _try(
+        common,
+        lambda trial: storm(
+            trial,
+            guarantee=common["guarantee"],
+            seconds=seconds,
+            every_s=every_s,
+            rate=rate,
+            seed=seed,
+            say=progress.print,
+        ),
+        session_timeout_s="10",
+    )
+    _show(storm_sheet(result), result.as_json(), common)
+
+
+@main.command("outage")
+@click.option("--seconds", type=click.FloatRange(1), default=300, show_default=True)
+@click.option("--backlog", type=click.IntRange(1), default=100_000, show_default=True, help="Records when it goes.")
+@fault_options(rate=1_000)
+def outage_command(seconds: float, backlog: int, rate: float, seed: int, **common: Any) -> None:
+    """The only broker is killed and comes back after some time; nobody restarts a worker."""
+    result = _try(
+        common,
+        lambda trial: outage(
+            trial,
+            guarantee=common["guarantee"],
+            seconds=seconds,
+            backlog=backlog,
+            rate=rate,
+            seed=seed,
+            say=progress.print,
+        ),
+        session_timeout_s="10",
+    )
+    _show(outage_sheet(result), result.as_json(), common)
+
+
+def _try(common: dict[str, Any], benchmark: Callable[[Trial], Awaitable[T]], **settings: str) -> T:
+    """On a broker of its own, which it may kill: fresh topics, workers, and the judge at the end."""
+
+    async def run(cluster: KafkaCluster, directory: Path) -> T:
+        guarantee, partitions = common["guarantee"], common["partitions"]
+        async with Trial(
+            cluster, directory, partitions=partitions, processing_guarantee=guarantee, **settings
+        ) as trial:
+            return await benchmark(trial)
+
+    with TemporaryDirectory(prefix="hardparts-bench-", ignore_cleanup_errors=True) as directory:
+        path = Path(directory)
+        with KafkaCluster(1, path / "kafka") as cluster, redirect_stdout(sys.stderr):  # the judge prints its figures
+            return asyncio.run(run(cluster, path))
 
 
 def _measure(common: dict[str, Any], benchmark: Callable[[Site], Awaitable[T]]) -> T:

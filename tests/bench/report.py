@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from .compare import Comparison
+from .failover import GOALS_S, Failovers
 from .flat import Flatness
 from .latency import Latencies
-from .peer import COMPARED, ECHO, ONCE, OURS
+from .outage import Outage
+from .peer import COMPARED, ECHO, ONCE, OURS, STOCK
+from .recovery import Rebuilds
+from .storm import Storm
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +88,85 @@ def latency_sheet(latencies: Latencies) -> Sheet:
         f"End to end at {latencies.rate_per_s:,.0f} events/s for {latencies.seconds:g} s, median of {latencies.rounds}"
     )
     return Sheet(title, ("peer", "p50 ms", "p99 ms", "max ms", "p99 ÷ echo"), rows)
+
+
+def recovery_sheet(rebuilds: Rebuilds) -> Sheet:
+    """A row per number of changelog records."""
+    rows = []
+    for records in rebuilds.sizes:
+        cells = [f"{records:,}"]
+        for peer in (OURS.name, STOCK.name):
+            cells.append(_shown(rebuilds.median_of(peer, records), ".2f"))
+            cells.append(_shown(rebuilds.rate_per_s(peer, records), ",.0f"))
+            cells.append(_shown(rebuilds.rate_per_s(peer, records, "cpu_s"), ",.0f"))
+        rows.append((*cells, _shown(rebuilds.ratio(records), ".0f")))
+    title = (
+        f"Start on an empty disk until ready, {rebuilds.partitions} partitions, one process, median of "
+        f"{rebuilds.rounds}; rates beyond the start without any record"
+    )
+    columns = (
+        "changelog records",
+        "ours s",
+        "records/s",
+        "per CPU s",
+        "Faust s",
+        "records/s",
+        "per CPU s",
+        "ours ÷ it",
+    )
+    return Sheet(title, columns, rows)
+
+
+def failover_sheet(failovers: Failovers) -> Sheet:
+    """A row per way in which partitions changed hands."""
+    rows = []
+    for how in dict.fromkeys(one.how for one in failovers.handovers):
+        fence, p50, p95, longest = (
+            f"{failovers.percentile(how, share, measure):.1f}"
+            for share, measure in ((0.5, "fence_s"), (0.5, "output_s"), (0.95, "output_s"), (1.0, "output_s"))
+        )
+        trials = failovers.of(how)
+        largest = max(one.rows for one in trials)
+        rows.append((how, str(len(trials)), fence, p50, p95, longest, f"{GOALS_S[how]:.0f}", f"{largest:,}"))
+    title = (
+        f"Seconds until every partition of the worker has a new output; {failovers.partitions} partitions, "
+        f"two workers, {failovers.rate:,.0f} events/s, session timeout {failovers.session_timeout_s:g} s, "
+        f"{failovers.guarantee}"
+    )
+    return Sheet(title, ("", "trials", "fence p50", "p50", "p95", "max", "goal", "rows a partition"), rows)
+
+
+def storm_sheet(storm: Storm) -> Sheet:
+    """One row."""
+    title = (
+        f"A worker joins or leaves every {storm.every_s:g} s for {storm.seconds:g} s at {storm.rate:,.0f} events/s, "
+        f"{storm.partitions} partitions, {storm.guarantee}"
+    )
+    columns = ("changes", "partitions that stood still", "least advance", "events/s", "lag at the end", "lag 0 after s")
+    row = (
+        str(len(storm.intervals)),
+        str(storm.stood_still),
+        f"{storm.least_advance:,}",
+        f"{storm.events_per_s:,.0f}",
+        f"{storm.lag:,}",
+        f"{storm.lag_zero_s:.1f}",
+    )
+    return Sheet(title, columns, [row])
+
+
+def outage_sheet(outage: Outage) -> Sheet:
+    """One row."""
+    title = f"The only broker away for {outage.seconds:g} s, {outage.partitions} partitions, {outage.guarantee}"
+    columns = ("lag at its return", "commits move after s", "lag falls after s", "lag 0 after s", "events after it")
+    row = (
+        f"{outage.lag:,}",
+        f"{outage.moves_s:.1f}",
+        f"{outage.falls_s:.1f}",
+        f"{outage.lag_zero_s:.1f}",
+        f"{outage.written_after:,}",
+    )
+    return Sheet(title, columns, [row])
+
+
+def _shown(number: float | None, how: str) -> str:
+    return "-" if number is None else format(number, how)

@@ -42,5 +42,11 @@ async def count_comments(stream: Any) -> None:
         await counted.send(key=key, value=output)
 
 
+@app.on_rebalance_complete.connect
+async def recovered(*_: Any, **__: Any) -> None:
+    """Say that the tables are whole."""
+    print("recovered", flush=True)
+
+
 if __name__ == "__main__":
     faust.Worker(app, loglevel="WARNING").execute_from_commandline()
