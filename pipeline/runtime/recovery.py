@@ -17,6 +17,8 @@ from pipeline.runtime.store import FENCE, Store, StoreDamaged, renewed
 log = logging.getLogger("hardparts.recovery")
 
 FETCH_BYTES = 4 << 20
+ROWS_AT_ONCE = 5_000
+"""Applied before the event loop goes on with something else: whole fetches held it up for seconds on a busy machine."""
 STALLED_AFTER_S = 60.0
 STATE_AGE_MAX_S = 3.5 * 24 * 3600
 """Half of the changelog's delete.retention.ms (7 days): an older copy may have missed a tombstone."""
@@ -115,7 +117,7 @@ class Changelogs:
     async def apply_next(self, wanted: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Apply what has arrived of these, waiting a second at most; the last offset applied of each that moved."""
         applied = {}
-        for tp, records in (await self._consumer.getmany(*wanted, timeout_ms=1000)).items():
+        for tp, records in (await self._consumer.getmany(*wanted, timeout_ms=1000, max_records=ROWS_AT_ONCE)).items():
             unit = self.units[tp]
             rows = ((record.key, record.value) for record in records if record.key is not None and record.key != FENCE)
             try:

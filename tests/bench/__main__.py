@@ -226,7 +226,7 @@ def storm_command(seconds: float, every_s: float, rate: float, seed: int, **comm
 @main.command("outage")
 @click.option("--seconds", type=click.FloatRange(1), default=300, show_default=True)
 @click.option("--backlog", type=click.IntRange(1), default=100_000, show_default=True, help="Records when it goes.")
-@fault_options(rate=1_000)
+@fault_options(rate=200)
 def outage_command(seconds: float, backlog: int, rate: float, seed: int, **common: Any) -> None:
     """The only broker is killed and comes back after some time; nobody restarts a worker."""
     result = _try(

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from tests.kafka import requests
 from tests.kafka.feed import Feed
 from tests.kafka.trial import Trial
 from tests.oracle.generator import Mix, generate
 from tests.oracle.journal import Journal
-from tests.oracle.lag import lag_reader
 from tests.oracle.records import SOURCES
 
 WITHOUT_END = 10**9
@@ -92,22 +94,35 @@ async def _watch(trial: Trial, back_at: float, feed: Feed) -> tuple[int, float, 
     moves_s = falls_s = 0.0
     while time.monotonic() - back_at < LAG_ZERO_WITHIN_S:
         try:
-            async with lag_reader(trial.cluster.bootstrap, trial.app_id, SOURCES) as reader:
+            async with _progress(trial) as ask:
                 while time.monotonic() - back_at < LAG_ZERO_WITHIN_S:
-                    behind = await reader.behind()
+                    done, end = await ask()
                     now_s = time.monotonic() - back_at
-                    lag = sum(end - committed for committed, end in behind.values())
-                    done = sum((await trial.committed()).values())
-                    first = first or (lag, done)
-                    if done > first[1]:
+                    first = first or (done, end - done)
+                    if done > first[0]:
                         moves_s = moves_s or now_s
-                    if lag < first[0]:
+                    if end - done < first[1]:
                         falls_s = falls_s or now_s
                     if falls_s and feed.flowing:
                         await feed.end()
-                    if not behind:
-                        return first[0], moves_s, falls_s, now_s
+                    if done == end:
+                        return first[1], moves_s, falls_s, now_s
                     await asyncio.sleep(POLL_S)
         except (KafkaError, OSError):
             await asyncio.sleep(POLL_S)
     raise TimeoutError(f"lag not 0 within {LAG_ZERO_WITHIN_S:.0f} s after the broker's return")
+
+
+@asynccontextmanager
+async def _progress(trial: Trial) -> AsyncIterator[Callable[[], Awaitable[tuple[int, int]]]]:
+    """Asks for the sums of the committed and of the end offsets, over the same connections."""
+    bootstrap = trial.cluster.bootstrap
+    sources = [TopicPartition(topic, number) for topic in SOURCES for number in range(trial.partitions)]
+    async with requests.admin(bootstrap) as admin, AIOKafkaConsumer(bootstrap_servers=bootstrap) as consumer:
+
+        async def ask() -> tuple[int, int]:
+            committed = await admin.list_consumer_group_offsets(trial.app_id)
+            ends = await consumer.end_offsets(sources)
+            return sum(max(committed[tp].offset, 0) for tp in sources if tp in committed), sum(ends.values())
+
+        yield ask

@@ -10,8 +10,6 @@ from tests.kafka import sizes
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.feed import Feed
 from tests.kafka.trial import Trial
-from tests.kafka.waiting import until
-from tests.oracle.records import USER_EVENTS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
@@ -51,9 +49,7 @@ async def test_one_owns_all_two_split_a_third_idles_and_a_killed_one_is_replaced
 async def test_a_worker_joins_and_leaves_again_and_again_while_a_backlog_waits(
     kafka: KafkaCluster, tmp_path: Path
 ) -> None:
-    """Small batches, so that several of them wait inside each unit when its partition is taken away. Each partition
-    advances between two changes.
-    """
+    """Small batches, so that several of them wait inside each unit when its partition is taken away."""
     async with Trial(kafka, tmp_path, batch_records_max="50") as trial:
         staying, coming = trial.worker("staying"), trial.worker("coming")
         await trial.start(staying)
@@ -62,20 +58,8 @@ async def test_a_worker_joins_and_leaves_again_and_again_while_a_backlog_waits(
                 await feed.more(4_000)
                 await trial.start(coming)
                 await trial.shared(staying, coming)
-                await _each_advances(trial)
                 await feed.more(4_000)
                 await trial.stop(coming)
                 await trial.shared(staying)
-                await _each_advances(trial)
             journal = await feed.end()
         await trial.verdict(journal)
-
-
-async def _each_advances(trial: Trial) -> None:
-    before = await trial.committed()
-
-    async def advanced() -> bool:
-        now = await trial.committed()
-        return all(now.get((USER_EVENTS, n), 0) > before.get((USER_EVENTS, n), 0) for n in range(trial.partitions))
-
-    await until(advanced, 60, f"each partition beyond {before}")
