@@ -55,13 +55,18 @@ async def erase_rows(app: App, key: str, workers: Sequence[str], say: Callable[[
     done = "found" if dry_run else "erased"
     async with _session(token) as session:
         for agent in upstream_first(app.definitions):
-            asked = {"agent": agent.name, "key": key, "dry_run": dry_run}
-            answer = await _ask(session, agent, workers, asked)
-            where = f"{agent.name}[{answer['partition']}]"
-            for table, count in sorted(answer["rows"].items()):
-                say(Line("state", where, table, count, done))
-            for table, count in answer["sql"].items():  # each unit looks; in a dry run each finds the same rows
-                sql[table] = max(sql[table], count) if dry_run else sql[table] + count
+            looked: set[int] = set()
+            for capitals in sorted({key != key.upper(), False}):  # where upstream has written it in capitals, too
+                asked = {"agent": agent.name, "key": key, "capitals": capitals, "dry_run": dry_run}
+                answer = await _ask(session, agent, workers, asked)
+                if answer["partition"] in looked:
+                    continue
+                looked.add(answer["partition"])
+                where = f"{agent.name}[{answer['partition']}]"
+                for table, count in sorted(answer["rows"].items()):
+                    say(Line("state", where, table, count, done))
+                for table, count in answer["sql"].items():  # each unit looks; in a dry run each finds the same rows
+                    sql[table] = max(sql[table], count) if dry_run else sql[table] + count
     for table, count in sorted(sql.items()):
         say(Line("sql", "read model", table, count, done))
 

@@ -287,16 +287,21 @@ class App(faust.App):
         One at a time: a stop may come in the middle of a rebalance.
         """
         async with self._releasing:
-            await cast(Tables, self.tables).recovery.revoke_all()
-            self.ready_partitions = None
-            consumer = cast(Any, self._consumer)
-            if consumer is None:
-                return
-            consumer.stop_flow()
-            await self.units.stop()
-            await consumer.maybe_wait_for_commit_to_finish()  # Faust's commit() would leave it at that
-            await consumer.force_commit()
-            self.units.forget()
+            try:
+                await cast(Tables, self.tables).recovery.revoke_all()
+            finally:  # whatever became of a takeover: no unit goes on
+                await self._release_units()
+
+    async def _release_units(self) -> None:
+        self.ready_partitions = None
+        consumer = cast(Any, self._consumer)
+        if consumer is None:
+            return
+        consumer.stop_flow()
+        await self.units.stop()
+        await consumer.maybe_wait_for_commit_to_finish()  # Faust's commit() would leave it at that
+        await consumer.force_commit()
+        self.units.forget()
 
     def require_own_agents(self) -> None:
         """Misconfigured when an agent was made by Faust's `@app.agent`: no record would ever come to it."""

@@ -24,7 +24,7 @@ class Context:
 
     incarnation: tells this process from every other, for claims. partitions: topic → partition count. fatal: called
     with an exception after which the process must not go on. holds_lease: whether a heartbeat was answered within the
-    session timeout, so that nobody else can own our units yet. room: set when a unit can take more. acting: outside
+    session timeout; without, another worker may own our units. room: set when a unit can take more. acting: outside
     effects, by unit name and claim row, that this process has begun and not yet recorded.
     """
 

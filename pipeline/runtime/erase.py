@@ -16,6 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web as http
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.types import TP
 
 from pipeline.core.erasure import MARKS_TABLE, claims_of, of_key
@@ -61,7 +62,8 @@ async def answer(app: "App", request: http.Request) -> http.Response:
         key, name, dry_run = asked["key"], asked["agent"], asked["dry_run"]
         if not (isinstance(key, str) and 0 < len(key) <= KEY_CHARS_MAX and "\0" not in key):
             raise ValueError("no key")
-        if not (isinstance(name, str) and isinstance(dry_run, bool)):
+        capitals = asked.get("capitals", False)
+        if not (isinstance(name, str) and isinstance(dry_run, bool) and isinstance(capitals, bool)):
             raise TypeError("no agent, or no dry_run")
     except (ValueError, KeyError, TypeError):
         return _problem(400, 'send {"agent": NAME, "key": TEXT, "dry_run": true or false}')
@@ -71,7 +73,8 @@ async def answer(app: "App", request: http.Request) -> http.Response:
     if app.ready_partitions is None:
         return _problem(503, "not ready: taking partitions over")
     key = key.lower()
-    partition = partition_of(encode_key(key), app.context.partitions[definition.sources[0].name])
+    written = key.upper() if capitals else key  # rows are under the key in lower case, where its records went
+    partition = partition_of(encode_key(written), app.context.partitions[definition.sources[0].name])
     unit = app.units.get(name, partition)
     if unit is None:
         return _problem(421, f"partition {partition} of {name} is not here", partition=partition)
@@ -124,10 +127,9 @@ class Erasure:
 
     async def _caught_up(self, deadline: float) -> None:
         """What the sources hold now is finished: it may be the key's, and would bring its rows back."""
-        group = cast(Any, self.app.consumer).group
         sources = [TP(topic.name, self.unit.partition) for topic in self.unit.agent.sources]
         try:
-            ends = await group.ends(sources, ENDS_WITHIN_S)
+            ends = await self._ends(sources)
             while True:
                 positions = self.unit.positions
                 unread = [f"{tp.topic}[{tp.partition}]" for tp, end in ends.items() if positions[tp.topic] < end]
@@ -140,6 +142,16 @@ class Erasure:
             raise
         except Exception as error:  # whatever the client raises while the broker is away
             raise NotNow(f"the broker doesn't say how far the sources go: {type(error).__name__}: {error}") from error
+
+    async def _ends(self, sources: list[TP]) -> dict[TP, int]:
+        """The ends of the logs, what isn't committed yet included: behind an open transaction a record may wait."""
+        context, where = self.app.context, {tp: TopicPartition(tp.topic, tp.partition) for tp in sources}
+        async with (
+            asyncio.timeout(ENDS_WITHIN_S),
+            AIOKafkaConsumer(bootstrap_servers=context.bootstrap, **context.security) as consumer,
+        ):
+            found = await consumer.end_offsets(list(where.values()))
+        return {tp: found[where[tp]] for tp in sources}
 
     def _blocked(self) -> str:
         blocked = self.unit.head.blocked

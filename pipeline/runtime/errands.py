@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from pipeline.core.errors import OwnershipLost
 from pipeline.runtime.ownership import ProducerBroken
-from pipeline.runtime.store import StoreDamaged
+from pipeline.runtime.store import StoreFailed
 
 log = logging.getLogger("hardparts.errands")
 
@@ -45,7 +45,7 @@ class Errands:
             await errand()
         except Exception as error:
             _settle(done, error)
-            if isinstance(error, (OwnershipLost, ProducerBroken, StoreDamaged)):
+            if isinstance(error, (OwnershipLost, ProducerBroken, StoreFailed)):
                 raise
         except BaseException:
             done.cancel()

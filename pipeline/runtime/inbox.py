@@ -28,7 +28,7 @@ class Inbox:
         self._seeks: dict[str, int] = {}
         self._fetched: dict[str, int] = {}
         self._in_transit = 0
-        self._closed = False
+        self.closed = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -50,7 +50,7 @@ class Inbox:
         inside this process: the rest is fetched again from there.
         """
         self._in_transit = max(self._in_transit - 1, 0)
-        if self._closed or batch.seek != self._seeks.get(batch.topic):
+        if self.closed or batch.seek != self._seeks.get(batch.topic):
             return  # from before a seek or a rebalance
         expected = self._fetched[batch.topic]
         if batch.start != expected:
@@ -58,7 +58,7 @@ class Inbox:
                 "%s: %s continues at %d instead of %d: fetching again", self._name, batch.topic, batch.start, expected
             )
             seek = await self._reseek(batch.topic, self._partition, expected)
-            if not self._closed:
+            if not self.closed:
                 self._seeks[batch.topic] = seek
             return
         self._fetched[batch.topic] = batch.end
@@ -71,6 +71,6 @@ class Inbox:
 
     def close(self) -> None:
         """Drop what waits and take no more: it would be handled without the batches dropped here."""
-        self._closed = True
+        self.closed = True
         self._seeks.clear()
         self._waiting.clear()

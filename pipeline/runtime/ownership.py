@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
+    IllegalOperation,
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     KafkaError,
@@ -182,7 +183,7 @@ class Owner:
             raise OwnershipLost(f"{self.unit}: its producer id has expired at {place}") from error
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise OwnershipLost(f"{self.unit}: another owner writes to {place}") from error
-        except (KafkaError, OutOfOrderSequenceNumber, ProducerClosed, AssertionError) as error:
+        except (KafkaError, IllegalOperation, OutOfOrderSequenceNumber, ProducerClosed, AssertionError) as error:
             raise ProducerBroken(f"{self.unit}: {place}: {type(error).__name__}: {error}") from error
 
     async def abandon(self, timeout_s: float = 3.0) -> None:

@@ -20,6 +20,7 @@ FETCH_BYTES = 4 << 20
 ROWS_AT_ONCE = 5_000
 """Applied before the event loop goes on with something else: whole fetches held it up for seconds on a busy machine."""
 STALLED_AFTER_S = 60.0
+STOP_WITHIN_S = 1.0
 STATE_AGE_MAX_S = 3.5 * 24 * 3600
 """Half of the changelog's delete.retention.ms (7 days): an older copy may have missed a tombstone."""
 TOUCH_EVERY_S = 3600.0
@@ -58,6 +59,7 @@ async def restore(bootstrap: list[str], security: dict[str, Any], units: Sequenc
     if not units:
         return
     async with reading(bootstrap, security, units, cache) as changelogs:
+        await changelogs.begin(bootstrap, security)
         news_at, waiting = time.monotonic(), set(changelogs.units)
         while waiting:
             applied = await changelogs.apply_next(waiting)
@@ -72,7 +74,7 @@ async def restore(bootstrap: list[str], security: dict[str, Any], units: Sequenc
 async def reading(
     bootstrap: list[str], security: dict[str, Any], units: Sequence[Restoring], cache: Any
 ) -> AsyncIterator["Changelogs"]:
-    """The changelogs of these units, each to be read on from what its local copy has applied."""
+    """The changelogs of these units; `begin` them first."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         enable_auto_commit=False,
@@ -85,18 +87,24 @@ async def reading(
     try:
         await consumer.start()
         changelogs = Changelogs(consumer, units, cache)
-        consumer.assign(list(changelogs.units))
-        beginnings = await consumer.beginning_offsets(list(changelogs.units))
-        moves = any(beginnings.values()) and await _compaction_moves_start(bootstrap, security)
-        changelogs.begin(beginnings, moves)
         yield changelogs
     finally:
-        with contextlib.suppress(Exception):
-            await consumer.stop()
+        await _stop(consumer)
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    """In tasks of their own: aiokafka's stop can end in a CancelledError, which would end the caller unheard."""
+    for close in (consumer.stop, consumer._client.close):  # the second for when the first didn't get there
+        closing = asyncio.ensure_future(close())
+        _, late = await asyncio.wait([closing], timeout=STOP_WITHIN_S)
+        for task in late:
+            task.cancel()
+        if not late and not closing.cancelled() and closing.exception() is None:
+            return
 
 
 class Changelogs:
-    """What is read by one consumer: the units' changelog topic-partitions."""
+    """What is read by one consumer: the units' changelog topic-partitions. `at`: the unit that is being looked at."""
 
     def __init__(self, consumer: AIOKafkaConsumer, units: Sequence[Restoring], cache: Any) -> None:
         self._consumer, self._cache = consumer, cache
@@ -104,21 +112,25 @@ class Changelogs:
         self._rebuilt: set[TopicPartition] = set()
         self._beginnings: dict[TopicPartition, int] = {}
         self._moves = False
+        self.at: Restoring | None = None
 
-    def begin(self, beginnings: dict[TopicPartition, int], moves: bool) -> None:
-        """Seek to where each local copy goes on. moves: the broker's compaction moves the start of a log."""
-        self._beginnings, self._moves = beginnings, moves
+    async def begin(self, bootstrap: list[str], security: dict[str, Any]) -> None:
+        """Seek to where each local copy goes on. Raises ChangelogTruncated, StoreFailed for the unit `at`."""
+        self._consumer.assign(list(self.units))
+        self._beginnings = await self._consumer.beginning_offsets(list(self.units))
+        self._moves = any(self._beginnings.values()) and await _compaction_moves_start(bootstrap, security)
         for tp in self.units:
             self._seek(tp)
 
     def _seek(self, tp: TopicPartition) -> None:
+        self.at = self.units[tp]
         self._consumer.seek(tp, _start(self.units[tp], self._beginnings[tp], self._cache, self._moves))
 
     async def apply_next(self, wanted: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Apply what has arrived of these, waiting a second at most; the last offset applied of each that moved."""
         applied = {}
         for tp, records in (await self._consumer.getmany(*wanted, timeout_ms=1000, max_records=ROWS_AT_ONCE)).items():
-            unit = self.units[tp]
+            unit = self.at = self.units[tp]
             rows = ((record.key, record.value) for record in records if record.key is not None and record.key != FENCE)
             try:
                 unit.store.apply(rows, records[-1].offset + 1)

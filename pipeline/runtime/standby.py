@@ -7,13 +7,11 @@ then is what the copy has not applied yet.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from aiokafka.errors import KafkaError
-
 from pipeline.runtime.context import Context
-from pipeline.runtime.recovery import ChangelogTruncated, Restoring, reading
+from pipeline.runtime.recovery import Changelogs, ChangelogTruncated, Restoring, reading
 from pipeline.runtime.store import StoreFailed
 
 log = logging.getLogger("hardparts.standby")
@@ -28,44 +26,64 @@ class Standbys:
     def __init__(self, context: Context, cache: Any) -> None:
         self._context, self._cache = context, cache
         self._following: asyncio.Task[None] | None = None
-        self._copies: Sequence[Restoring] = ()
+        self._copies: list[Restoring] = []
 
-    def follow(self, copies: Sequence[Restoring]) -> None:
+    def follow(self, copies: Iterable[Restoring]) -> None:
         """Read the changelogs of these on and on. They are closed by `stop`."""
         assert self._following is None, "stop first"
-        if copies:
-            self._copies = copies
-            self._following = asyncio.get_running_loop().create_task(self._follow(copies), name="standbys")
+        self._copies = list(copies)
+        if self._copies:
+            self._following = asyncio.get_running_loop().create_task(self._follow(), name="standbys")
 
     async def stop(self) -> None:
         """Stop reading and close the copies: each stands where its offset says."""
         following, self._following = self._following, None
-        copies, self._copies = self._copies, ()
         if following is not None:
             following.cancel()
             await asyncio.wait([following])
-        for copy in copies:
-            copy.store.close()
-            with contextlib.suppress(KeyError):
-                self._context.metrics.standby_behind.remove(*self._labels(copy))
+        while self._copies:
+            self._close(self._copies.pop())
 
-    async def _follow(self, copies: Sequence[Restoring]) -> None:
-        """A copy that can't be kept is of no use, and nothing else depends on it: whatever fails is tried again."""
-        while True:
+    async def _follow(self) -> None:
+        """A copy that can't be kept is left out; whatever else fails is tried again: nothing depends on a copy."""
+        while self._copies:
+            context = self._context
             try:
-                async with reading(self._context.bootstrap, self._context.security, copies, self._cache) as changelogs:
-                    while True:
-                        await changelogs.apply_next(changelogs.units)
-                        for tp, copy in changelogs.units.items():
-                            if (behind := await changelogs.behind(tp)) is not None:
-                                self._context.metrics.standby_behind.labels(*self._labels(copy)).set(behind)
-            except (KafkaError, OSError, StoreFailed, ChangelogTruncated) as error:
+                async with reading(context.bootstrap, context.security, self._copies, self._cache) as changelogs:
+                    await self._keep_up(changelogs)
+            except Exception as error:  # noqa: BLE001 - a broker that is away, mostly
                 log.warning("standbys: %s: %s; again in %.0f s", type(error).__name__, error, AGAIN_AFTER_S)
-            except Exception:
-                log.exception("standbys; again in %.0f s", AGAIN_AFTER_S)
+            for copy in self._copies:
+                self._forget(copy)
             await asyncio.sleep(AGAIN_AFTER_S)
 
-    @staticmethod
-    def _labels(copy: Restoring) -> tuple[str, str]:
-        agent, _, partition = copy.name.rpartition("/")
-        return agent, partition
+    async def _keep_up(self, changelogs: Changelogs) -> None:
+        try:
+            await changelogs.begin(self._context.bootstrap, self._context.security)
+            while True:
+                await changelogs.apply_next(changelogs.units)
+                for tp, copy in changelogs.units.items():
+                    if (behind := await changelogs.behind(tp)) is not None:
+                        self._context.metrics.standby_behind.labels(*_labels(copy)).set(behind)
+        except (StoreFailed, ChangelogTruncated) as error:
+            bad = changelogs.at
+            assert bad is not None
+            log.warning("%s: no standby here: %s", bad.name, error)
+            self._copies = [copy for copy in self._copies if copy is not bad]
+            self._close(bad)
+
+    def _close(self, copy: Restoring) -> None:
+        self._forget(copy)
+        try:
+            copy.store.close()
+        except Exception as error:  # noqa: BLE001 - the others must be closed too
+            log.warning("%s: %s: %s", copy.name, type(error).__name__, error)
+
+    def _forget(self, copy: Restoring) -> None:
+        with contextlib.suppress(KeyError):
+            self._context.metrics.standby_behind.remove(*_labels(copy))
+
+
+def _labels(copy: Restoring) -> tuple[str, str]:
+    agent, _, partition = copy.name.rpartition("/")
+    return agent, partition

@@ -50,6 +50,7 @@ class Store:
         path.mkdir(parents=True, exist_ok=True)
         self.path, self.cache = path, cache
         self._recent: dict[bytes, bytes] = {}
+        self._closed = False
         self._db = Rdict(str(path), _options(cache))
         try:
             version = self._db.get(FORMAT_KEY)
@@ -132,8 +133,10 @@ class Store:
         return StoreDamaged(str(error)) if _is_damage(error) else _unusable(self.path, error)
 
     def close(self) -> None:
-        """Write what is buffered and release the directory."""
-        self._db.close()
+        """Write what is buffered and release the directory; a second time does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._db.close()
 
 
 def _options(cache: Cache | None) -> Options:
@@ -185,17 +188,25 @@ def open_or_set_aside(path: Path, cache: Cache | None = None) -> tuple[Store, st
 
 
 def renewed(store: Store, cache: Cache | None, *, keep: bool) -> Store:
-    """An empty store in place of `store`, which is closed; keep: its directory stays under another name, to look at."""
+    """An empty store in place of `store`, which is closed; StoreUnusable when there can't be one.
+
+    keep: its directory stays under another name, to look at.
+    """
     with contextlib.suppress(Exception):  # a damaged one may not be able to write what it has buffered
         store.close()
-    if keep:
-        _set_aside(store.path)
-    else:
-        stale = store.path.with_name(f"{store.path.name}.stale")  # renamed first: a process may die while it deletes
-        shutil.rmtree(stale, ignore_errors=True)
-        store.path.rename(stale)
-        shutil.rmtree(stale, ignore_errors=True)
-    return Store(store.path, cache)
+    try:
+        if keep:
+            _set_aside(store.path)
+        else:
+            stale = store.path.with_name(
+                f"{store.path.name}.stale"
+            )  # renamed first: a process may die while it deletes
+            shutil.rmtree(stale, ignore_errors=True)
+            store.path.rename(stale)
+            shutil.rmtree(stale, ignore_errors=True)
+        return Store(store.path, cache)
+    except Exception as error:
+        raise _unusable(store.path, error) from error
 
 
 def _set_aside(path: Path) -> None:

@@ -23,7 +23,7 @@ from pipeline.core.errors import HardpartsError, OwnershipLost
 from pipeline.runtime.ownership import Owner, ProducerBroken
 from pipeline.runtime.recovery import RecoveryStalled, Restoring, restore
 from pipeline.runtime.standby import UNBOUNDED, Standbys
-from pipeline.runtime.store import FENCE, open_or_set_aside
+from pipeline.runtime.store import FENCE, StateFormatUnknown, open_or_set_aside
 from pipeline.runtime.transaction import TransactionalOwner
 from pipeline.runtime.unit import Unit
 
@@ -87,7 +87,10 @@ class Takeover(Recovery):
             self._taking.add_done_callback(self._on_taken)
 
     def _on_taken(self, taking: "asyncio.Task[None]") -> None:
-        if not taking.cancelled() and (error := taking.exception()) is not None:
+        if taking.cancelled():
+            if self._taking is taking and not self.should_stop:  # nobody has cancelled it but something that it awaited
+                self.app.fatal(RuntimeError("a takeover was cancelled by what it waited for"))
+        elif (error := taking.exception()) is not None:
             log.error("takeover failed", exc_info=error)
             self.app.fatal(error)
 
@@ -238,7 +241,7 @@ class Takeover(Recovery):
             for tp in sorted(tp for tp in wanted if tp.topic == self.app.changelog(agent)):
                 try:
                     opened.append(self._open(agent, tp.partition, UNBOUNDED))
-                except (HardpartsError, OSError) as error:
+                except (HardpartsError, OSError, StateFormatUnknown) as error:
                     log.warning("%s/%d: no standby here: %s", agent.name, tp.partition, error)
         return opened
 

@@ -27,13 +27,19 @@ class TransactionalOwner(Owner):
 
     def __init__(self, producer: AIOKafkaProducer, *args: Any) -> None:
         super().__init__(producer, *args)
-        self._open = False
+        self._open = self._in_batch = False
         self._one_at_a_time = asyncio.Lock()
 
     async def begin(self) -> None:
-        """Open a transaction."""
+        """Open the transaction of a batch."""
+        await self._begin()
+        self._in_batch = True
+
+    async def _begin(self) -> None:
         with self._told("its transaction"):
-            await self._producer.begin_transaction()
+            await (
+                self._producer.begin_transaction()
+            )  # refused when an earlier one has failed: the producer is of no use
         self._open = True
 
     async def commit(self, offsets: Mapping[tuple[str, int], int], group: str) -> None:
@@ -48,7 +54,7 @@ class TransactionalOwner(Owner):
                     await self._producer.commit_transaction()
         except TimeoutError as error:
             raise ProducerBroken(f"{self.unit}: its transaction did not end within {END_WITHIN_S:.0f} s") from error
-        self._open = False
+        self._open = self._in_batch = False
 
     async def abandon(self, timeout_s: float = 3.0) -> None:
         """As Owner's; an open transaction, which holds back who reads committed, is aborted if the broker answers."""
@@ -63,10 +69,10 @@ class TransactionalOwner(Owner):
         self, topic: str, partition: int, events: Iterable[Sequence[Row]], bytes_max: int = BATCH_BYTES_MAX - 1000
     ) -> int:
         """As Owner's: inside the batch's transaction when that is open, else in one of its own."""
-        if self._open:
+        if self._in_batch:
             return await super().append_rows(topic, partition, events, bytes_max)
         async with self._one_at_a_time:
-            await self.begin()
+            await self._begin()
             end = await super().append_rows(topic, partition, events, bytes_max)
             await self.commit({}, "")
         return end

@@ -231,6 +231,10 @@ class Unit:
                     await self._finish(self.inbox.take())
                 self._idle.set()
                 self.context.room.set()
+        except asyncio.CancelledError:
+            if not self.inbox.closed:  # `stop` closes it first: this came from something that was awaited
+                self.context.fatal(RuntimeError(f"{self.name} was cancelled by what it waited for"))
+            raise
         except Exception as error:
             log.exception("%s can't go on", self.name)
             self.context.fatal(error)
@@ -243,7 +247,7 @@ class Unit:
             except USELESS as error:
                 await self._mend(error)
             else:
-                self.positions[batch.topic] = batch.end
+                self.finished_until({batch.topic: batch.end})
                 return
 
     async def _between(self) -> None:
@@ -313,8 +317,8 @@ class Unit:
         """Finish the batch in hand if it ends before `deadline` (time.monotonic), else abandon it; release all."""
         task = self._task
         self.inbox.close()
+        self.errands.drop()
         if task is not None and not task.done():
-            self.errands.drop()
             if not self.head.blocked:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._idle.wait(), max(deadline - time.monotonic(), 0))

@@ -86,6 +86,19 @@ async def test_an_abandoned_owner_does_not_hold_back_readers(
     await third.abandon()
 
 
+async def test_rows_after_a_failed_append_do_not_join_its_transaction(kafka: KafkaCluster, changelog: str) -> None:
+    """Whoever is told that a claim is stored acts on it: it mustn't be in a transaction that nobody commits."""
+    held = False
+    owner = await TransactionalOwner.take(kafka.bootstrap.split(","), f"app/{changelog}/0", {}, lambda: held)
+    with pytest.raises(OwnershipLost):
+        await owner.append_rows(changelog, 0, [ROW])
+    held = True
+    with pytest.raises(ProducerBroken):
+        await owner.append_rows(changelog, 0, [ROW])
+    await owner.abandon()
+    assert await committed_values(kafka, changelog) == []
+
+
 async def test_commits_whose_answers_are_lost_repeat_nothing(kafka: KafkaCluster, tmp_path: Path) -> None:
     """The redone batch begins behind what was committed: error records, which have no marks, aren't repeated either."""
     settings = {"processing_guarantee": "exactly_once", "app": "tests.kafka.apps.lost_answers:app"}
