@@ -42,6 +42,8 @@ from pipeline.runtime.web import install, listening_port, require_free_port
 log = logging.getLogger("hardparts.app")
 
 HEARTBEATS_A_SESSION = 5
+HEARTBEAT_MAX_S = 1.0
+"""The others learn of a worker that leaves by their next heartbeat; until then its partitions stand still."""
 REBALANCE_TIMEOUT_S = 10.0
 """Units are released within 3 s; a member that needs longer than this is left out of the new generation."""
 
@@ -102,7 +104,7 @@ class App(faust.App):
             consumer_auto_offset_reset="earliest",
             broker_commit_interval=1.0,
             broker_session_timeout=session_s,
-            broker_heartbeat_interval=session_s / HEARTBEATS_A_SESSION,
+            broker_heartbeat_interval=self.heartbeat_s,
             broker_request_timeout=max(REBALANCE_TIMEOUT_S, session_s) + 30.0,  # a join waits for the others that long
             broker_rebalance_timeout=max(REBALANCE_TIMEOUT_S, session_s),
             broker_max_poll_interval=self.settings.max_poll_interval_s,
@@ -240,6 +242,11 @@ class App(faust.App):
         web = f"http://{self.settings.web_host}:{self.web_port}"
         print(f"ready partitions={shown} agents={agents} web={web}", flush=True)
 
+    @property
+    def heartbeat_s(self) -> float:
+        """Seconds between two heartbeats of the group."""
+        return min(self.settings.session_timeout_s / HEARTBEATS_A_SESSION, HEARTBEAT_MAX_S)
+
     def _holds_lease(self) -> bool:
         heartbeat_at_s: float = cast(Any, self.consumer).group.heartbeat_at_s
         return lease_now_s() - heartbeat_at_s < self.settings.session_timeout_s
@@ -248,7 +255,7 @@ class App(faust.App):
         """Wait for a heartbeat, later than now, of the generation in which we are."""
         group, asked_at = cast(Any, self.consumer).group, lease_now_s()
         while group.heartbeat_at_s <= asked_at:  # noqa: ASYNC110 - the heartbeat happens in another thread
-            await asyncio.sleep(self.settings.session_timeout_s / HEARTBEATS_A_SESSION / 4)
+            await asyncio.sleep(self.heartbeat_s / 4)
 
     async def on_first_start(self) -> None:
         """Check what the broker has before the first record is read."""

@@ -50,3 +50,15 @@ def test_a_lease_lasts_a_session_from_the_last_heartbeat_that_was_answered(
     assert app.context.holds_lease()
     group.heartbeat_at_s = lease_now_s() - 11
     assert not app.context.holds_lease()
+
+
+@pytest.mark.parametrize(("session_s", "heartbeat_s"), [("2", 0.4), ("30", 1.0), ("300", 1.0)])
+def test_a_worker_learns_within_a_second_that_another_one_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, session_s: str, heartbeat_s: float
+) -> None:
+    """The group tells it in the answer to a heartbeat."""
+    environment = {"BROKER": "kafka://127.0.0.1:1", "DATA_DIR": str(tmp_path), "SESSION_TIMEOUT_S": session_s}
+    for name, value in environment.items():
+        monkeypatch.setenv(f"HARDPARTS_{name}", value)
+    app = App(catalogue=Catalogue.of([topics.user_events]), modules=[], contracts=CONTRACTS)
+    assert app.conf.broker_heartbeat_interval == heartbeat_s

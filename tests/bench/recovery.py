@@ -35,6 +35,7 @@ IN_FLIGHT_MAX = 20
 READY = re.compile(rb"ready partitions=|\brecovered\b")
 READY_TIMEOUT_S = 900.0
 POLL_S = 0.02
+NOISE_S = 0.4
 
 
 class Row(NamedTuple):
@@ -71,9 +72,14 @@ class Rebuilds:
         return median(found) if found else None
 
     def rate_per_s(self, peer: str, records: int, measure: str = "seconds") -> float | None:
-        """Records a second (or a CPU second) beyond what a start without any takes; None when it didn't run."""
+        """Records a second (or a CPU second) beyond what a start without any takes.
+
+        None when it didn't run, and when they took so little more that two starts differ as much.
+        """
         took, empty = self.median_of(peer, records, measure), self.median_of(peer, 0, measure)
-        return records / max(took - empty, 1e-3) if records and took is not None and empty is not None else None
+        if took is None or empty is None or took - empty < NOISE_S:
+            return None
+        return records / (took - empty)
 
     def ratio(self, records: int) -> float | None:
         """How many times Faust's rate ours is."""

@@ -96,6 +96,7 @@ def test_a_rate_of_recovery_leaves_out_what_a_start_takes_anyway() -> None:
     rebuilds = Rebuilds([0, 1_000], 4, 1, results)
     assert rebuilds.rate_per_s(OURS.name, 1_000) == 500
     assert rebuilds.rate_per_s(OURS.name, 1_000, "cpu_s") == 2_000
+    assert rebuilds.rate_per_s(OURS.name, 0) is None
     assert rebuilds.rate_per_s(STOCK.name, 1_000) is None
     assert rebuilds.ratio(1_000) is None
 
