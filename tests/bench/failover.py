@@ -26,7 +26,7 @@ from .kafka_topics import EndOffsets
 from .resumption import Resumed, Resumption
 
 USERS = 2_000
-FILL_EVENTS = 50_000
+FILL_EVENTS = 10_000
 RESUMED_WITHIN_S = 120.0
 GOALS_S = {"kill": 20.0, "stop": 5.0, "static restart": 8.0}
 
