@@ -145,10 +145,11 @@ class Erasure:
 
     async def _ends(self, sources: list[TP]) -> dict[TP, int]:
         """The ends of the logs, what isn't committed yet included: behind an open transaction a record may wait."""
-        context, where = self.app.context, {tp: TopicPartition(tp.topic, tp.partition) for tp in sources}
+        bootstrap, security = self.app.context.bootstrap, self.app.context.security
+        where = {tp: TopicPartition(tp.topic, tp.partition) for tp in sources}
         async with (
             asyncio.timeout(ENDS_WITHIN_S),
-            AIOKafkaConsumer(bootstrap_servers=context.bootstrap, **context.security) as consumer,
+            AIOKafkaConsumer(bootstrap_servers=bootstrap, **security) as consumer,
         ):
             found = await consumer.end_offsets(list(where.values()))
         return {tp: found[where[tp]] for tp in sources}
