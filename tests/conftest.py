@@ -56,6 +56,7 @@ SLOW = {
     "test_security_commands",
     "test_state_disk",
     "test_state_faults",
+    "test_state_machine",
     "test_web",
 }
 

@@ -1,0 +1,72 @@
+"""What waits for one topic-partition, oldest first: `ready` in memory, then what is only on the disk, then `tail`.
+
+Sequence numbers count a lane's messages. Where the three meet follows from them, so that nothing can disagree:
+
+    head ........ ready_end ........ tail_first ........ next_seq
+         ready              on disk             tail
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from weakref import WeakValueDictionary
+
+from pipeline.producer.message import Delivery, Message
+from pipeline.producer.rows import LaneId, Row
+
+
+class Lane:
+    """One topic-partition's messages that aren't confirmed yet.
+
+    rows: those on the disk that hold messages of `ready`. written: those that hold the first messages of `tail`, and
+    aren't flushed yet. flying: how many of `ready`, from its beginning, a request holds now.
+    """
+
+    def __init__(self, lane_id: LaneId, head: int = 0, next_seq: int = 0) -> None:
+        self.id = lane_id
+        self.head, self.next_seq = head, next_seq
+        self.ready: deque[Message] = deque()
+        self.tail: deque[Message] = deque()
+        self.rows: deque[Row] = deque()
+        self.written: deque[Row] = deque()
+        self.rewrite = False
+        self.flying = 0
+        self.wake = asyncio.Event()
+        self._watched: WeakValueDictionary[int, Delivery] = WeakValueDictionary()
+
+    @property
+    def ready_end(self) -> int:
+        """The sequence number behind `ready`."""
+        return self.head + len(self.ready)
+
+    @property
+    def tail_first(self) -> int:
+        """The sequence number of the first message of `tail`."""
+        return self.next_seq - len(self.tail)
+
+    @property
+    def on_disk_only(self) -> int:
+        """How many messages are between `ready` and `tail`."""
+        return self.tail_first - self.ready_end
+
+    def __len__(self) -> int:
+        return self.next_seq - self.head
+
+    def forget(self, first: int, messages: Iterable[Message]) -> None:
+        """These are on the disk only from now on; a caller who still holds a delivery keeps it."""
+        for number, message in enumerate(messages, first):
+            if message.delivery is not None:
+                self._watched[number] = message.delivery
+
+    def remember(self, first: int, messages: Iterable[Message]) -> None:
+        """These come back from the disk."""
+        if self._watched:
+            for number, message in enumerate(messages, first):
+                message.delivery = self._watched.pop(number, None)
+
+    def lost(self, first: int, end: int, error: Exception) -> None:
+        """These can't be read any more: whoever waits for one is told."""
+        for number in sorted(number for number in self._watched if first <= number < end):
+            delivery = self._watched.pop(number, None)
+            if delivery is not None:
+                delivery.failed(error)

@@ -1,0 +1,151 @@
+"""A message while we have it, and its caller's view of it."""
+
+import asyncio
+from collections.abc import Generator
+from typing import Any, NamedTuple
+
+OVERHEAD_BYTES = 64
+"""What a message takes besides its bytes, on the wire and on the disk; a generous estimate."""
+
+Headers = list[tuple[str, bytes]]
+NO_HEADERS: Headers = []
+"""Shared; nobody changes it."""
+
+
+class Place(NamedTuple):
+    """Where a message was confirmed. offset: -1 when the broker had it already and doesn't say where."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Delivery:
+    """One call of `produce`. `await delivery`: confirmed by the broker, the Place of its last message.
+
+    Raises the error that ended it. `await delivery.accepted()` is done as soon as we answer for it. Cancelling
+    whoever waits takes nothing back.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_confirming",
+        "_holder",
+        "_stored",
+        "_storing",
+        "_unsettled",
+        "_unstored",
+        "error",
+        "place",
+    )
+
+    def __init__(self, holder: "set[Delivery]", messages: int = 1, *, stores: bool = False) -> None:
+        """holder: keeps a delivery alive while somebody waits for it. stores: accepted means fsynced."""
+        self.place: Place | None = None
+        self.error: Exception | None = None
+        self._holder = holder
+        self._unsettled = messages
+        self._unstored = messages if stores else 0
+        self._stored = False
+        self._confirming: asyncio.Future[None] | None = None
+        self._storing: asyncio.Future[None] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Confirmed or failed."""
+        return not self._unsettled
+
+    @property
+    def is_accepted(self) -> bool:
+        """Confirmed, or fsynced where the producer is durable."""
+        return self._stored or (not self._unsettled and self.error is None)
+
+    def __await__(self) -> Generator[Any, None, Place]:
+        if self._unsettled:
+            if self._confirming is None:
+                self._confirming = asyncio.get_running_loop().create_future()
+                self._holder.add(self)
+            yield from asyncio.shield(self._confirming).__await__()
+        if self.error is not None:
+            raise self.error
+        assert self.place is not None
+        return self.place
+
+    async def accepted(self) -> None:
+        """Return when we answer for it: on the disk in durable mode, otherwise confirmed. Raises as `await` does."""
+        if not self._stored and self._unsettled:
+            if self._storing is None:
+                self._storing = asyncio.get_running_loop().create_future()
+                self._holder.add(self)
+            await asyncio.shield(self._storing)
+        if self.error is not None and not self._stored:
+            raise self.error
+
+    def stored(self) -> None:
+        """One of its messages is on the disk."""
+        self._unstored -= 1
+        if self._unstored <= 0 and not self._stored:
+            self._stored = True
+            if self._storing is not None:
+                self._wake(self._storing)
+
+    def confirmed(self, place: Place) -> None:
+        """One of its messages is on the topic."""
+        self.place = place
+        self._unsettled -= 1
+        if not self._unsettled and (self._confirming is not None or self._storing is not None):
+            self._settled()
+
+    def failed(self, error: Exception) -> None:
+        """One of its messages will never be on the topic; the first error is kept."""
+        self.error = self.error or error
+        self._unsettled -= 1
+        if not self._unsettled:
+            self._settled()
+
+    def _settled(self) -> None:
+        for waiting in (self._confirming, self._storing):
+            if waiting is not None:
+                self._wake(waiting)
+        self._holder.discard(self)
+
+    def _wake(self, waiting: "asyncio.Future[None]") -> None:
+        if not waiting.done():
+            waiting.set_result(None)
+        if self._confirming is None:
+            self._holder.discard(self)
+
+
+class Message:
+    """One message. delivery: None when its caller was another process, or has gone."""
+
+    __slots__ = ("delivery", "headers", "key", "size", "timestamp_ms", "value")
+
+    def __init__(
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        timestamp_ms: int,
+        size: int,
+        delivery: Delivery | None = None,
+    ) -> None:
+        self.key, self.value, self.headers = key, value, headers
+        self.timestamp_ms, self.size, self.delivery = timestamp_ms, size, delivery
+
+
+class Undelivered(NamedTuple):
+    """A message that the broker refuses for good. error: the protocol's name; code: its number, if it has one."""
+
+    id: str
+    topic: str
+    partition: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int
+    error: str
+    code: int | None
+    reason: str
+    attempts: int
+    at_ms: int

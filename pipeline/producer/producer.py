@@ -1,0 +1,330 @@
+"""The producer itself: the one class that applications use."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+from pipeline.core.backoff import Backoff
+from pipeline.core.routing import partition_of
+from pipeline.producer.arguments import (
+    PARTITION_MAX,
+    Payload,
+    check_headers,
+    check_key,
+    check_partition,
+    check_payload,
+    check_topic,
+    size_of,
+)
+from pipeline.producer.buffer import Buffer, Limits, Load
+from pipeline.producer.consuming import Consumption
+from pipeline.producer.errors import (
+    BadPartition,
+    FetchInProgress,
+    NotConsuming,
+    ProducerError,
+    SpillUnusable,
+    Stopped,
+    Undeliverable,
+)
+from pipeline.producer.flushing import Flushing
+from pipeline.producer.lane import Lane
+from pipeline.producer.link import KafkaLink, Link
+from pipeline.producer.message import NO_HEADERS, Delivery, Headers, Message, Undelivered
+from pipeline.producer.rows import LaneId
+from pipeline.producer.sending import Sending
+from pipeline.producer.spill import Spill
+from pipeline.producer.undelivered import from_row, id_of, to_row
+
+log = logging.getLogger("hardparts.producer")
+
+LINGER_S = 0.005
+CHECK_S = 5.0
+MISSING_AFTER_S = 30.0
+COOL_DOWN = Backoff(0.1, 2.0)
+PAYLOAD_SHOWN_BYTES = 200
+RESTART_AFTER_S = 0.5
+
+
+class ReliableProducer:
+    """Answers for messages until the broker has them: `async with ReliableProducer(options) as producer`.
+
+    options: aiokafka's, `bootstrap_servers` and those of security. spill: an existing directory of this process's own
+    for what memory doesn't hold; None: no disk. durable: a message is accepted when it is flushed to the spill, not
+    only when the broker has it. missing_after_s: how long a topic or partition must be missing, with the cluster
+    answering, before its messages are given up. on_undelivered: told of each message that is refused for good.
+    on_trouble: told when the spill begins to fail, and (None) when it works again. backoff: between attempts to send.
+    link: instead of aiokafka.
+
+    Raises SpillUnusable and SpillInUse when it starts, never because a broker is away.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        *,
+        spill: Path | None = None,
+        durable: bool = False,
+        limits: Limits | None = None,
+        linger_s: float = LINGER_S,
+        check_s: float = CHECK_S,
+        missing_after_s: float = MISSING_AFTER_S,
+        on_undelivered: Callable[[Undelivered], None] | None = None,
+        on_trouble: Callable[[SpillUnusable | None], None] | None = None,
+        link: Link | None = None,
+        backoff: Backoff = COOL_DOWN,
+    ) -> None:
+        if durable and spill is None:
+            raise ValueError("durable means on the disk: name a spill directory")
+        self._options, self._spill_directory, self._durable = dict(options), spill, durable
+        self._limits = limits or Limits()
+        self._linger_s, self._check_s, self._missing_after_s = linger_s, check_s, missing_after_s
+        self._on_undelivered, self._on_trouble = on_undelivered, on_trouble
+        self._given_link, self._backoff = link, backoff
+        self._counts: dict[str, int] = {}
+        self._fetches: dict[tuple[str, int], Consumption] = {}
+        self._tasks: dict[str | LaneId, asyncio.Task[None]] = {}
+        self._running = False
+        self._keyless = 0
+        self._flushing: Flushing | None = None
+        self._spill: Spill | None = None
+
+    async def start(self) -> None:
+        """Test and open the spill, take up what an earlier process left there, begin to send."""
+        if self._spill_directory is not None:
+            self._spill = Spill(self._spill_directory, self._limits.disk_free_bytes_min)
+            self._counts = self._spill.counts()
+        self._buffer = Buffer(self._limits, self._spill, self._durable, self._tell_trouble)
+        self._link: Link = self._given_link or KafkaLink(self._options)
+        self._sending = Sending(
+            self._buffer,
+            self._link,
+            self._refused,
+            self._note_count,
+            linger_s=self._linger_s,
+            missing_after_s=self._missing_after_s,
+            backoff=self._backoff,
+        )
+        self._running = True
+        if self._spill is not None:
+            self._flushing = Flushing(self._buffer, self._spill, check_s=self._check_s)
+            self._run("rounds", self._flushing.rounds)
+            self._run("watch", self._flushing.watch)
+        for lane in self._buffer.lanes.values():
+            self._start_lane(lane)
+
+    def produce(
+        self,
+        topic: str,
+        partition: int | None,
+        payload: Payload,
+        *,
+        key: bytes | None = None,
+        headers: Headers = NO_HEADERS,
+    ) -> Delivery:
+        """Take a message, or each of a list in order; returns at once. partition None: the key decides.
+
+        Raises BadTopic, BadPartition, BadPayload, BadKey, BadHeaders, BufferFull, Stopped; nothing was taken then. What
+        only the cluster can tell comes with the Delivery: NonExistingTopic, BadPartition, Undeliverable.
+        """
+        if not self._running:
+            raise Stopped("the producer isn't running")
+        check_key(key)
+        values = check_payload(payload, key)
+        pairs = NO_HEADERS if headers is NO_HEADERS else check_headers(headers)
+        lane = self._lane(topic, partition, key)
+        delivery = Delivery(self._buffer.holder, len(values), stores=self._durable)
+        timestamp_ms, size, messages = int(time.time() * 1000), 0, []
+        for value in values:
+            bytes_ = size_of(key, value, pairs)
+            size += bytes_
+            messages.append(Message(key, value, pairs, timestamp_ms, bytes_, delivery))
+        self._buffer.add(lane, messages, size)
+        if self._durable and self._flushing is not None:
+            self._flushing.add(lane)
+        return delivery
+
+    def consume(self, topic: str, partition: int, start: int = 0) -> Consumption:
+        """The records of a topic-partition from offset `start` on: `async for record in producer.consume("t", 0)`.
+
+        Raises FetchInProgress when it is being consumed already.
+        """
+        where = check_topic(topic), check_partition(partition)
+        if where in self._fetches:
+            raise FetchInProgress(f"{topic}[{partition}] is being consumed: stop_consuming first")
+
+        def ended() -> None:
+            self._fetches.pop(where, None)
+
+        self._fetches[where] = Consumption(self._options, topic, partition, start, self.request_metadata, ended)
+        return self._fetches[where]
+
+    async def stop_consuming(self, topic: str, partition: int) -> None:
+        """End the iteration that `consume` began. Raises NotConsuming."""
+        fetch = self._fetches.get((check_topic(topic), check_partition(partition)))
+        if fetch is None:
+            raise NotConsuming(f"nobody consumes {topic}[{partition}]")
+        await fetch.stop()
+
+    async def request_metadata(self, topic: str) -> int:
+        """Ask the cluster how many partitions a topic has. Raises NonExistingTopic, NotAvailable."""
+        check_topic(topic)
+        await self._link.refresh()
+        count = await self._link.partitions(topic)
+        self._note_count(topic, count)
+        return count
+
+    def partitions(self) -> dict[str, int]:
+        """topic → how many partitions it has, of those that were seen; asks nobody."""
+        return dict(self._counts)
+
+    def load(self) -> Load:
+        """How much isn't confirmed yet, and where it is."""
+        return self._buffer.load()
+
+    def trouble(self) -> SpillUnusable | None:
+        """Why this isn't ready to be relied on, if so: the spill directory fails its test."""
+        return self._buffer.trouble
+
+    async def drained(self) -> None:
+        """Return when nothing waits any more."""
+        await self._buffer.drained.wait()
+
+    def undelivered(self) -> Iterator[Undelivered]:
+        """Messages that were refused for good, kept in the spill until `discard`."""
+        if self._spill is not None:
+            for id_, row in self._spill.undelivered():
+                yield from_row(id_, row)
+
+    def discard(self, id_: str) -> None:
+        """Forget a refused message."""
+        if self._spill is not None:
+            self._spill.discard(id_.encode())
+
+    async def stop(self, timeout_s: float = 10.0) -> int:
+        """Take nothing more, send what waits for up to `timeout_s`, then leave the rest; how many that is.
+
+        With a spill it stays there for the next start; without one it is lost. Whoever waits for one gets Stopped.
+        """
+        if not self._running:
+            return 0
+        self._running = False
+        for fetch in list(self._fetches.values()):
+            await fetch.stop()
+        if timeout_s > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.drained(), timeout_s)
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._tasks.clear()
+        await self._link.close()
+        left = self._buffer.load().messages
+        stays = "it stays on the disk for the next start" if self._spill is not None else "it is lost"
+        if self._flushing is not None and self._spill is not None:
+            await self._flushing.close()
+            try:
+                self._buffer.persist()
+            except SpillUnusable:
+                stays = "what isn't on the disk is lost"
+                log.exception("stopping with %d messages, of which some can't be written", left)
+            self._spill.close()
+        self._buffer.end(Stopped(f"the producer was stopped before this was confirmed; {stays}"))
+        return left
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def _lane(self, topic: str, partition: int | None, key: bytes | None) -> Lane:
+        if partition is None:
+            check_topic(topic)
+            partition = self._by_key(topic, key)
+        elif type(partition) is not int or type(topic) is not str:
+            check_topic(topic)
+            check_partition(partition)
+        lane_id = LaneId(topic, partition)
+        lane = self._buffer.lanes.get(lane_id)
+        if lane is None:
+            check_topic(topic)
+            if partition is not None:
+                check_partition(partition)
+            lane = self._buffer.lane(lane_id)
+            self._start_lane(lane)
+        if partition is not None and partition >= self._counts.get(topic, PARTITION_MAX):
+            raise BadPartition(f"{topic} has {self._counts[topic]} partitions, there is no partition {partition}")
+        return lane
+
+    def _by_key(self, topic: str, key: bytes | None) -> int | None:
+        """The partition; None while the topic's count isn't known, and until what came meanwhile is through."""
+        undecided, count = self._buffer.lanes.get(LaneId(topic, None)), self._counts.get(topic)
+        if count is None or (undecided is not None and len(undecided)):
+            return None
+        if key is not None:
+            return partition_of(key, count)
+        self._keyless += 1
+        return self._keyless % count
+
+    def _note_count(self, topic: str, count: int) -> None:
+        if self._counts.get(topic) == count:
+            return
+        if self._spill is not None:
+            try:
+                self._spill.note_count(topic, count)
+            except SpillUnusable as error:  # not used before it is kept: a restart must put a key where it was
+                self._buffer.failing(error)
+                return
+        self._counts[topic] = count
+
+    def _refused(self, lane: Lane, messages: Sequence[Message], error: ProducerError, attempts: int) -> None:
+        """Keep them where they can be looked at, then tell."""
+        code = error.code if isinstance(error, Undeliverable) else None
+        now_ms = int(time.time() * 1000)
+        found = [
+            Undelivered(
+                id_of(lane.id, lane.head + number, message), *lane.id, message.key, message.value, message.headers,
+                message.timestamp_ms, error.name, code, str(error), attempts, now_ms,
+            )
+            for number, message in enumerate(messages)
+        ]  # fmt: skip
+        if self._spill is not None:
+            self._spill.keep_undelivered(to_row(*pair) for pair in zip(messages, found, strict=True))
+        for one in found:
+            shown = (one.value or b"")[:PAYLOAD_SHOWN_BYTES]
+            log.error(
+                "undeliverable: %s (code %s), %s[%s], key %r, payload %r", one.error, code, *lane.id, one.key, shown
+            )
+            if self._on_undelivered is not None:
+                try:
+                    self._on_undelivered(one)
+                except Exception:
+                    log.exception("on_undelivered failed for %s", one.id)
+
+    def _tell_trouble(self, error: SpillUnusable | None) -> None:
+        if self._on_trouble is not None:
+            try:
+                self._on_trouble(error)
+            except Exception:
+                log.exception("on_trouble failed")
+
+    def _start_lane(self, lane: Lane) -> None:
+        self._run(lane.id, lambda: self._sending.run(lane))
+
+    def _run(self, name: str | LaneId, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._tasks[name] = asyncio.get_running_loop().create_task(self._supervised(name, work))
+
+    async def _supervised(self, name: str | LaneId, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A failure of our own ends no task for good: what it worked on is untouched."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("%s failed, starting it again", name)
+                await asyncio.sleep(RESTART_AFTER_S)

@@ -1,0 +1,188 @@
+"""Emptying the lanes: one request a lane at a time, so that a retry can't overtake what it repeats."""
+
+import asyncio
+import logging
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from aiokafka.errors import KafkaError
+
+from pipeline.core.backoff import Backoff
+from pipeline.core.routing import partition_of
+from pipeline.producer.buffer import Buffer
+from pipeline.producer.codes import Fate, code_of, fate_of, name_of
+from pipeline.producer.errors import BadPartition, NonExistingTopic, ProducerError, Undeliverable
+from pipeline.producer.lane import Lane
+from pipeline.producer.link import BATCH_BYTES_MAX, Link, Sent
+from pipeline.producer.message import Message, Place
+
+log = logging.getLogger("hardparts.producer")
+
+MESSAGES_MAX = 20_000
+DOUBTS_MAX = 4
+BYTES_FLOOR = 1_000
+
+
+@dataclass(slots=True)
+class Search:
+    """The state of finding a culprit in a lane. suspects: the oldest so many messages hold one."""
+
+    suspects: int = 0
+    doubts: int = 0
+    attempts: int = 0
+    bytes_max: int = BATCH_BYTES_MAX
+    missing_since: float | None = None
+
+    @property
+    def messages_max(self) -> int:
+        """How many to send next: half of the suspects, so that each request tells which half it is."""
+        return max(1, self.suspects // 2) if self.suspects else MESSAGES_MAX
+
+    def sent(self, count: int) -> None:
+        """So many are through."""
+        self.suspects = max(0, self.suspects - count)
+        self.attempts = 0
+        self.missing_since = None
+        if not self.suspects:
+            self.doubts = 0
+
+
+class Sending:
+    """Sends what the lanes hold.
+
+    refused: told of (lane, messages, error, attempts) that are given up, before they leave the buffer. counted: told of
+    a topic's count of partitions.
+    """
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        link: Link,
+        refused: Callable[[Lane, Sequence[Message], ProducerError, int], None],
+        counted: Callable[[str, int], None],
+        *,
+        linger_s: float,
+        missing_after_s: float,
+        backoff: Backoff,
+    ) -> None:
+        self._buffer, self._link, self._refused, self._counted = buffer, link, refused, counted
+        self._linger_s, self._missing_after_s = linger_s, missing_after_s
+        self._backoff = backoff
+        self._last_said = ""
+
+    async def run(self, lane: Lane) -> None:
+        """Send a lane's messages for ever. A failure of our own leaves them where they are, and is tried again."""
+        search = Search()
+        while True:
+            try:
+                await self._round(lane, search)
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                search.attempts += 1
+                log.exception("%s[%s]: sending failed, trying again", *lane.id)
+                await asyncio.sleep(self._backoff.delay_s(search.attempts, random.uniform))
+
+    async def _round(self, lane: Lane, search: Search) -> None:
+        lane.wake.clear()
+        if not len(lane) or not (messages := self._take(lane, search)):
+            await lane.wake.wait()
+            if self._linger_s:
+                await asyncio.sleep(self._linger_s)
+            return
+        try:
+            await self._send(lane, messages, search)
+        except (ProducerError, KafkaError, OSError, TimeoutError) as error:
+            lane.flying = 0
+            await self._failed(lane, messages, error, search)
+
+    def _take(self, lane: Lane, search: Search) -> list[Message]:
+        share = max(BYTES_FLOOR, min(search.bytes_max, self._buffer.limits.memory_bytes // 4))
+        return self._buffer.take(lane, share, search.messages_max)
+
+    async def _send(self, lane: Lane, messages: Sequence[Message], search: Search) -> None:
+        topic, partition = lane.id
+        if partition is not None:
+            sent = await self._link.send(topic, partition, messages)
+            places = [Place(topic, partition, offset) for offset in offsets(sent)]
+        else:
+            places = await self._send_by_key(topic, messages)
+        self._buffer.confirm(lane, places)
+        search.sent(len(places))
+
+    async def _send_by_key(self, topic: str, messages: Sequence[Message]) -> list[Place]:
+        """Messages whose partition wasn't known when they came: a request for each partition, all of them acked."""
+        count = await self._link.partitions(topic)
+        self._counted(topic, count)
+        groups: dict[int, list[Message]] = defaultdict(list)
+        where = []
+        for number, message in enumerate(messages):
+            partition = number % count if message.key is None else partition_of(message.key, count)
+            groups[partition].append(message)
+            where.append(partition)
+        requests = (self._link.send(topic, partition, group) for partition, group in groups.items())
+        results = await asyncio.gather(*requests, return_exceptions=True)
+        found: dict[int, Iterator[int]] = {}
+        for partition, result in zip(groups, results, strict=True):
+            if isinstance(result, BaseException):
+                raise result
+            found[partition] = offsets(result)
+        places = []
+        for partition in where:
+            offset = next(found[partition], None)
+            if offset is None:
+                break  # a request that took fewer: what follows is sent again
+            places.append(Place(topic, partition, offset))
+        return places
+
+    async def _failed(self, lane: Lane, messages: Sequence[Message], error: Exception, search: Search) -> None:
+        search.attempts += 1
+        fate = self._fate(error, search)
+        self._say(lane, error, fate)
+        if fate is Fate.BISECT and len(messages) > 1:
+            search.suspects = len(messages)
+            if name_of(error) in {"MESSAGE_TOO_LARGE", "RECORD_LIST_TOO_LARGE"}:  # the batch may be it
+                search.bytes_max = max(BYTES_FLOOR, sum(message.size for message in messages) // 2)
+            return
+        if fate in (Fate.BISECT, Fate.REFUSED):
+            self._give_up(lane, messages, error, search)
+            search.suspects, search.bytes_max = 0, BATCH_BYTES_MAX
+            return
+        await asyncio.sleep(self._backoff.delay_s(search.attempts, random.uniform))
+
+    def _fate(self, error: Exception, search: Search) -> Fate:
+        if isinstance(error, NonExistingTopic | BadPartition):
+            now = asyncio.get_running_loop().time()
+            if search.missing_since is None:
+                search.missing_since = now
+            return Fate.REFUSED if now - search.missing_since >= self._missing_after_s else Fate.AGAIN
+        if isinstance(error, ProducerError):
+            return Fate.AGAIN
+        fate = fate_of(error)
+        if fate is Fate.DOUBTFUL:
+            search.doubts += 1
+            return Fate.AGAIN if search.doubts <= DOUBTS_MAX else Fate.BISECT
+        return fate
+
+    def _give_up(self, lane: Lane, messages: Sequence[Message], error: Exception, search: Search) -> None:
+        if isinstance(error, ProducerError):
+            final = error
+        else:
+            where = f"{lane.id.topic}[{lane.id.partition}]"
+            final = Undeliverable(name_of(error).lower(), code_of(error), f"{where}: {name_of(error)}: {error}")
+        self._refused(lane, messages, final, search.attempts)
+        for _ in messages:
+            self._buffer.refuse(lane, final)
+
+    def _say(self, lane: Lane, error: Exception, fate: Fate) -> None:
+        said = f"{lane.id.topic}[{lane.id.partition}] {name_of(error)}: {error}"
+        if said != self._last_said:  # an outage is told once, not at each attempt
+            log.warning("not sent: %s (%s)", said, fate.value)
+            self._last_said = said
+
+
+def offsets(sent: Sent) -> Iterator[int]:
+    """The offset of each message of a request; -1 for each when it wasn't told."""
+    return iter(range(sent.offset, sent.offset + sent.messages) if sent.offset >= 0 else [-1] * sent.messages)

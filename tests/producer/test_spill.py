@@ -1,0 +1,258 @@
+"""The spill: in order across an outage and a restart, one process a directory; damage is told, the rest delivered."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.producer import Limits, ReliableProducer, SpillDamaged, SpillInUse, SpillUnusable
+from pipeline.producer.arguments import size_of
+from pipeline.producer.codec import RowBroken, decode, encode
+from pipeline.producer.message import Message
+from pipeline.producer.probe import probe
+from pipeline.producer.rows import LaneId
+from pipeline.producer.spill import Spill
+from tests.kafka.waiting import until
+from tests.producer.scripted import POISON, Cluster, ScriptedLink
+
+NUMBERS = [b"%d" % number for number in range(1, 251)]
+
+
+def producer(cluster: Cluster, spill: Path, **options: Any) -> ReliableProducer:
+    options = {"limits": Limits(memory_messages=100, disk_free_bytes_min=0), "linger_s": 0} | options
+    return ReliableProducer({}, link=ScriptedLink(cluster), spill=spill, **options)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_a_limit_of_100_and_250_messages_survive_an_outage_and_a_restart_in_order(
+    tmp_path: Path, durable: bool
+) -> None:
+    cluster = Cluster({"letters": 1})
+    cluster.go_away()
+    first = producer(cluster, tmp_path, durable=durable)
+    await first.start()
+    for number in NUMBERS:
+        delivery = first.produce("letters", 0, number)
+        if durable:
+            await delivery.accepted()
+    load = first.load()
+    assert load.messages == 250
+    assert load.memory_messages <= 100
+    assert load.disk_messages >= 150
+    assert await first.stop(timeout_s=0) == 250
+    cluster.come_back()
+    async with producer(cluster, tmp_path, durable=durable) as second:
+        assert second.load().messages == 250
+        await second.produce("letters", 0, b"251")
+    assert cluster.logs["letters", 0] == [*NUMBERS, b"251"]
+    with Spilled(tmp_path) as spill:
+        assert list(spill.scan()) == [], "nothing is left on the disk"
+
+
+async def test_a_thousand_callers_in_an_outage_wait_for_nothing_but_the_disk_and_share_its_flushes(
+    tmp_path: Path,
+) -> None:
+    cluster = Cluster({"letters": 1})
+    cluster.go_away(hangs=True)
+    limits = Limits(memory_messages=2_000, disk_free_bytes_min=0)
+    async with producer(cluster, tmp_path, durable=True, limits=limits) as sending:
+        assert sending._spill is not None
+        flushes = 0
+        sync = sending._spill.sync
+
+        def counted() -> None:
+            nonlocal flushes
+            flushes += 1
+            sync()
+
+        sending._spill.sync = counted  # type: ignore[method-assign]
+
+        async def call(number: int) -> None:
+            for part in range(3):
+                await sending.produce("letters", 0, b"%d.%d" % (number, part)).accepted()
+
+        await asyncio.wait_for(asyncio.gather(*(call(number) for number in range(1_000))), 60)
+        assert sending.load().messages == 3_000
+        assert flushes < 100
+        cluster.come_back()
+        await asyncio.wait_for(sending.drained(), 60)
+    log = [value.split(b".") for value in cluster.logs["letters", 0] if value]
+    assert len(log) == 3_000
+    for number in range(1_000):
+        assert [part for caller, part in log if caller == b"%d" % number] == [b"0", b"1", b"2"]
+
+
+async def test_headers_keys_tombstones_and_times_come_back_from_the_disk(tmp_path: Path) -> None:
+    messages = [
+        Message(key, value, headers, 1_700_000_000_000, size_of(key, value, headers))
+        for key in (None, b"", b"key")
+        for value in (None, b"", b"value" * 1000)
+        for headers in ([], [("ü", b""), ("b", b"\0\xff")])
+    ]
+    row = encode(messages)
+    fields = [(m.key, m.value, m.headers, m.timestamp_ms, m.size) for m in decode(row)]
+    assert fields == [(m.key, m.value, m.headers, m.timestamp_ms, m.size) for m in messages]
+    for cut in range(1, 60):
+        with pytest.raises(RowBroken):
+            decode(row[:-cut])
+
+
+def test_a_directory_has_one_process_and_the_other_is_told_which(tmp_path: Path) -> None:
+    with Spilled(tmp_path), pytest.raises(SpillInUse, match=f"process {os.getpid()}"):
+        Spill(tmp_path, 0)
+    code = f"from pathlib import Path; from pipeline.producer.spill import Spill; Spill(Path({str(tmp_path)!r}), 0)"
+    with Spilled(tmp_path):
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert f"SpillInUse: spill directory {tmp_path} belongs to process {os.getpid()}" in other.stderr
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["log", "sst"])
+async def test_damage_is_noticed_and_told_and_the_rest_is_delivered(tmp_path: Path, kind: str) -> None:
+    cluster = Cluster({"letters": 1})
+    cluster.go_away()
+    first = producer(cluster, tmp_path, durable=True)
+    await first.start()
+    values = [b"%04d" % number + os.urandom(20_000) for number in range(100)]
+    for value in values:
+        await first.produce("letters", 0, value).accepted()
+    assert first._spill is not None
+    if kind == "sst":
+        first._spill._db.flush()
+    left = tmp_path / "left"
+    shutil.copytree(tmp_path / "messages", left / "messages")  # as a kill leaves it: a stop empties the log
+    await first.stop(timeout_s=0)
+    file = max((left / "messages").glob(f"*.{kind}"), key=lambda path: path.stat().st_size)
+    content = bytearray(file.read_bytes())
+    assert len(content) > 100 * 20_000
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+    cluster.come_back()
+    async with producer(cluster, left, durable=True) as second:
+        await asyncio.wait_for(second.drained(), 60)
+        lost = second._buffer.lost_messages
+    assert 0 < lost < 10
+    log = cluster.logs["letters", 0]
+    assert len(log) == 100 - lost
+    assert log == [value for value in values if value in set(log)]
+
+
+async def test_who_waits_for_a_message_that_is_damaged_is_told(tmp_path: Path) -> None:
+    cluster = Cluster({"letters": 1})
+    cluster.go_away(hangs=True)
+    async with producer(cluster, tmp_path) as sending:
+        deliveries = [sending.produce("letters", 0, number) for number in NUMBERS]
+        assert sending._spill is not None
+        rows = [row for _, row in sending._spill.scan()]
+        sending._spill.remove([(LaneId("letters", 0), rows[0])])
+        cluster.come_back()
+        results = await asyncio.wait_for(asyncio.gather(*deliveries, return_exceptions=True), 60)
+    damaged = [number for number, result in zip(NUMBERS, results, strict=True) if isinstance(result, SpillDamaged)]
+    assert len(damaged) == rows[0].messages
+    assert cluster.logs["letters", 0] == [number for number in NUMBERS if number not in damaged]
+
+
+async def test_a_refused_message_is_kept_told_and_its_neighbours_are_delivered(tmp_path: Path) -> None:
+    cluster = Cluster({"letters": 1})
+    cluster.go_away()
+    told: list[bytes | None] = []
+
+    def tell(undelivered: Any) -> None:
+        told.append(undelivered.value)
+        raise RuntimeError("the handler's own bug")
+
+    async with producer(cluster, tmp_path, on_undelivered=tell) as sending:
+        good = [sending.produce("letters", 0, b"%d" % number) for number in range(50)]
+        bad = sending.produce("letters", 0, POISON + b"!", key=b"k", headers=[("h", b"1")])
+        good += [sending.produce("letters", 0, b"%d" % number) for number in range(50, 99)]
+        cluster.come_back()
+        await asyncio.wait_for(asyncio.gather(*good), 60)
+        with pytest.raises(Exception, match="MESSAGE_TOO_LARGE") as error:
+            await bad
+        assert (error.value.name, error.value.code) == ("message_too_large", 10)  # type: ignore[attr-defined]
+    assert cluster.logs["letters", 0] == [b"%d" % number for number in range(99)]
+    assert told == [POISON + b"!"]
+    async with producer(cluster, tmp_path) as again:
+        (kept,) = again.undelivered()
+        assert (kept.topic, kept.partition, kept.key, kept.value) == ("letters", 0, b"k", POISON + b"!")
+        assert (kept.error, kept.code, kept.headers) == ("message_too_large", 10, [("h", b"1")])
+        again.discard(kept.id)
+        assert list(again.undelivered()) == []
+
+
+async def test_an_exception_of_our_own_sender_loses_nothing_and_it_goes_on(tmp_path: Path) -> None:
+    cluster = Cluster({"letters": 1})
+    cluster.errors = [ZeroDivisionError("a bug"), AssertionError("another")]  # type: ignore[list-item]
+    async with producer(cluster, tmp_path, durable=True) as sending:
+        deliveries = [sending.produce("letters", 0, number) for number in NUMBERS[:50]]
+        await asyncio.wait_for(asyncio.gather(*deliveries), 60)
+    assert cluster.errors == []
+    assert cluster.logs["letters", 0] == NUMBERS[:50]
+
+
+def test_a_missing_directory_is_named_with_its_errno_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(SpillUnusable, match=r"it doesn't exist: No such file or directory \(errno 2\)") as error:
+        Spill(tmp_path / "none", 0)
+    assert error.value.errno == 2
+    assert str(tmp_path / "none") in str(error.value)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_disk_without_room_for_the_reserve_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpillUnusable, match="reserve") as error:
+        probe(tmp_path, free_bytes_min=1 << 60)
+    assert error.value.errno == 28
+
+
+async def test_a_directory_that_goes_bad_later_is_told_and_what_comes_meanwhile_is_kept(tmp_path: Path) -> None:
+    cluster = Cluster({"letters": 1})
+    cluster.go_away()
+    spill = tmp_path / "spill"
+    spill.mkdir()
+    told: list[SpillUnusable | None] = []
+    async with producer(cluster, spill, durable=True, check_s=0.05, on_trouble=told.append) as sending:
+        await sending.produce("letters", 0, b"1").accepted()
+        spill.rename(tmp_path / "elsewhere")
+        await until(sending.trouble, 60, "the test of the directory failed")
+        assert str(spill) in str(sending.trouble())
+        meanwhile = sending.produce("letters", 0, b"2")
+        assert not meanwhile.is_accepted
+        (tmp_path / "elsewhere").rename(spill)
+        await asyncio.wait_for(meanwhile.accepted(), 60)
+        assert sending.trouble() is None
+        assert [error is None for error in told] == [False, True]
+        cluster.come_back()
+    assert cluster.logs["letters", 0] == [b"1", b"2"]
+
+
+async def test_with_a_bad_disk_the_brokers_ack_is_what_accepts(tmp_path: Path) -> None:
+    cluster = Cluster({"letters": 1})
+    spill = tmp_path / "spill"
+    spill.mkdir()
+    async with producer(cluster, spill, durable=True, check_s=0.05) as sending:
+        spill.rename(tmp_path / "elsewhere")
+        await until(sending.trouble, 60, "the test of the directory failed")
+        await asyncio.wait_for(sending.produce("letters", 0, b"1").accepted(), 60)
+        assert cluster.logs["letters", 0] == [b"1"]
+        (tmp_path / "elsewhere").rename(spill)
+
+
+class Spilled:
+    """A Spill for the time of a `with`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __enter__(self) -> Spill:
+        self._spill = Spill(self._directory, 0)
+        return self._spill
+
+    def __exit__(self, *_: object) -> None:
+        self._spill.close()
