@@ -56,6 +56,9 @@ SLOW = {
     "test_security_commands",
     "test_state_disk",
     "test_state_faults",
+    "test_disk",
+    "test_on_a_broker",
+    "test_spill",
     "test_state_machine",
     "test_web",
 }

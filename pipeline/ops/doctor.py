@@ -18,6 +18,7 @@ from pipeline.ops.application import application
 from pipeline.ops.plan import plan
 from pipeline.ops.reading import reader
 from pipeline.ops.topics import catalogue
+from pipeline.producer import Limits, SpillUnusable, probe
 from pipeline.runtime.admin import Admin, TopicFound, connect
 from pipeline.runtime.app import App
 from pipeline.runtime.check import unfit
@@ -49,7 +50,7 @@ def ok(check: str, detail: str) -> Finding:
 
 async def examine(settings: Settings) -> list[Finding]:
     """Every check, those of the broker's side after the others; a broken one doesn't keep the rest from running."""
-    findings = [data_directory(settings)]
+    findings = [data_directory(settings), spill_directory(settings)]
     app: App | None = None
     try:
         app = application(settings)
@@ -80,6 +81,22 @@ def data_directory(settings: Settings) -> Finding:
             "data directory", "FAIL", detail, f"give this user write access to {where}, or set HARDPARTS_DATA_DIR"
         )
     return ok("data directory", f"{where.absolute()} takes writes")
+
+
+def spill_directory(settings: Settings) -> Finding:
+    """A real write where messages wait that Kafka hasn't confirmed; one that is named is not made here."""
+    where = settings.spill
+    try:
+        if settings.spill_dir is None:
+            where.mkdir(parents=True, exist_ok=True)
+        probe(where, Limits().disk_free_bytes_min)
+    except SpillUnusable as error:
+        remedy = f"make it, give this user write access and room in {where}, or set HARDPARTS_SPILL_DIR"
+        return Finding("spill directory", "FAIL", str(error), remedy)
+    except OSError as error:
+        detail = f"{error.filename or where} can't be made: {error.strerror} (errno {error.errno})"
+        return Finding("spill directory", "FAIL", detail, f"give this user write access to {where.parent}")
+    return ok("spill directory", f"{where.absolute()} takes writes")
 
 
 def imports(settings: Settings) -> Iterator[Finding]:

@@ -8,22 +8,23 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Any, NamedTuple, NoReturn
-
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from typing import NamedTuple, NoReturn
 
 from pipeline.core.errors import HardpartsError
 from pipeline.core.routing import encode_key, partition_of
 from pipeline.ops.reading import partitions_of
-from pipeline.runtime.admin import REQUEST_TIMEOUT_S, away, client_options
+from pipeline.producer import Delivery, Limits, ProducerError, ReliableProducer
+from pipeline.runtime.admin import client_options
 from pipeline.runtime.settings import Settings
 
 CHUNK_BYTES = 1 << 16
 LINE_BYTES_MAX = 16 << 20
 UNCONFIRMED_MAX = 5_000
+MEMORY_BYTES_MAX = 4 * LINE_BYTES_MAX
+RECORD_OVERHEAD_BYTES = 256
+LINGER_S = 0.002
 SILENT_AFTER_S = 10.0
-"""No confirmation for so long means that the broker is away: an idempotent producer itself would wait for ever."""
+"""No confirmation for so long means that the broker is away: the producer itself would wait for ever."""
 
 
 class LineBroken(HardpartsError):
@@ -81,18 +82,9 @@ async def send(settings: Settings, topic: str, source: int, on_confirmed: Callab
     that can't be sent; TopicMissing; BrokerAway.
     """
     partitions = await partitions_of(settings, topic)
-    producer = AIOKafkaProducer(
-        **client_options(settings),
-        acks="all",
-        enable_idempotence=True,
-        linger_ms=2,
-        request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
-        max_request_size=LINE_BYTES_MAX,
-    )
-    try:
-        await asyncio.wait_for(producer.start(), REQUEST_TIMEOUT_S)
-    except (KafkaError, TimeoutError) as error:
-        raise away(",".join(settings.brokers), str(error)) from error
+    limits = Limits(memory_messages=2 * UNCONFIRMED_MAX, memory_bytes=MEMORY_BYTES_MAX)
+    producer = ReliableProducer(client_options(settings), limits=limits, linger_s=LINGER_S)
+    await producer.start()
     sending = _Sending(producer, topic, partitions, ",".join(settings.brokers))
     try:
         async for number, raw, read_bytes in _lines(source):
@@ -101,17 +93,15 @@ async def send(settings: Settings, topic: str, source: int, on_confirmed: Callab
         await sending.finish()
         return sending.confirmed
     finally:
-        with suppress(Exception):
-            await asyncio.wait_for(producer.stop(), 2.0 if sending.failed else REQUEST_TIMEOUT_S)
+        await producer.stop(timeout_s=0)
 
 
 class _Sending:
-    def __init__(self, producer: AIOKafkaProducer, topic: str, partitions: int, address: str) -> None:
+    def __init__(self, producer: ReliableProducer, topic: str, partitions: int, address: str) -> None:
         self._producer, self._topic, self._partitions, self._address = producer, topic, partitions, address
-        self._unconfirmed: deque[tuple[int, asyncio.Future[Any]]] = deque()
-        self._keyless = 0
+        self._unconfirmed: deque[tuple[int, int, Delivery]] = deque()
+        self._keyless = self._bytes = 0
         self.confirmed = 0
-        self.failed = False
 
     async def line(self, number: int, raw: bytes) -> None:
         try:
@@ -119,18 +109,19 @@ class _Sending:
         except LineBroken as error:
             await self.finish()
             raise Stopped(f"line {number}: {error}", self.confirmed) from error
+        size = len(raw) + RECORD_OVERHEAD_BYTES
+        while self._unconfirmed and self._bytes + size > MEMORY_BYTES_MAX // 2:
+            await self._confirm_oldest()
         try:
-            future = await asyncio.wait_for(
-                self._producer.send(
-                    self._topic, line.value, key=line.key, partition=self._partition(line.key), headers=line.headers
-                ),
-                SILENT_AFTER_S,
+            delivery = self._producer.produce(
+                self._topic, self._partition(line.key), line.value, key=line.key, headers=line.headers
             )
-        except (KafkaError, TimeoutError) as error:
+        except ProducerError as error:
             await self.finish()
             raise Stopped(f"line {number}: {_said(error)}", self.confirmed) from error
-        self._unconfirmed.append((number, future))
-        while self._unconfirmed and (self._unconfirmed[0][1].done() or len(self._unconfirmed) > UNCONFIRMED_MAX):
+        self._unconfirmed.append((number, size, delivery))
+        self._bytes += size
+        while self._unconfirmed and (self._unconfirmed[0][2].done or len(self._unconfirmed) > UNCONFIRMED_MAX):
             await self._confirm_oldest()
 
     async def finish(self) -> None:
@@ -139,12 +130,13 @@ class _Sending:
             await self._confirm_oldest()
 
     async def _confirm_oldest(self) -> None:
-        number, future = self._unconfirmed.popleft()
+        number, size, delivery = self._unconfirmed.popleft()
+        self._bytes -= size
         started = time.monotonic()
         try:
-            await asyncio.wait_for(future, SILENT_AFTER_S)
-        except (KafkaError, TimeoutError) as error:
-            self.failed = True
+            async with asyncio.timeout(SILENT_AFTER_S):
+                await delivery
+        except (ProducerError, TimeoutError) as error:
             silent = isinstance(error, TimeoutError)
             why = (
                 f"{self._address} confirmed nothing for {time.monotonic() - started:.0f} s" if silent else _said(error)

@@ -1,6 +1,5 @@
 """A producer that answers for a message until Kafka has it: in memory, then on disk, in order, until confirmed."""
 
-from pipeline.producer.buffer import Limits, Load
 from pipeline.producer.consuming import Consumption, Record
 from pipeline.producer.errors import (
     BadHeaders,
@@ -20,6 +19,7 @@ from pipeline.producer.errors import (
     Stopped,
     Undeliverable,
 )
+from pipeline.producer.limits import Limits, Load
 from pipeline.producer.message import Delivery, Place, Undelivered
 from pipeline.producer.probe import probe
 from pipeline.producer.producer import ReliableProducer

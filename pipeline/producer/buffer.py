@@ -3,41 +3,16 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
 
 from pipeline.producer.errors import BufferFull, SpillDamaged, SpillUnusable
 from pipeline.producer.lane import Lane
+from pipeline.producer.limits import Limits, Load
 from pipeline.producer.message import Delivery, Message, Place
 from pipeline.producer.rows import LaneId, Row
 from pipeline.producer.spill import ROW_BYTES_MAX, ROW_MESSAGES_MAX, Spill
 
 log = logging.getLogger("hardparts.producer")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Caps on what isn't confirmed. Over those of memory it goes to the disk; over those of the disk it is refused.
-
-    disk_free_bytes_min: room that is left to others on the disk. Memory holds one record batch a partition more.
-    """
-
-    memory_messages: int = 100_000
-    memory_bytes: int = 64 << 20
-    disk_messages: int = 10_000_000
-    disk_bytes: int = 4 << 30
-    disk_free_bytes_min: int = 64 << 20
-
-
-class Load(NamedTuple):
-    """What isn't confirmed yet, and where it is."""
-
-    messages: int
-    memory_messages: int
-    memory_bytes: int
-    disk_messages: int
-    disk_bytes: int
 
 
 class Buffer:
@@ -54,7 +29,7 @@ class Buffer:
         self.lanes: dict[LaneId, Lane] = {}
         self.holder: set[Delivery] = set()
         self.memory_messages = self.memory_bytes = self.disk_messages = self.disk_bytes = 0
-        self.lost_messages = self._waiting = 0
+        self.lost_messages = self._waiting = self._copies = self._copies_bytes = 0
         self.drained = asyncio.Event()
         self.drained.set()
         self._on_trouble = on_trouble
@@ -64,7 +39,8 @@ class Buffer:
 
     def load(self) -> Load:
         """The numbers now."""
-        return Load(self._waiting, self.memory_messages, self.memory_bytes, self.disk_messages, self.disk_bytes)
+        messages, bytes_ = self.memory_messages + self._copies, self.memory_bytes + self._copies_bytes
+        return Load(self._waiting, messages, bytes_, self.disk_messages, self.disk_bytes)
 
     def lane(self, lane_id: LaneId) -> Lane:
         """The lane, made when it is first asked for."""
@@ -91,35 +67,35 @@ class Buffer:
         """The oldest messages, to be sent: they stay here until `confirm` or `refuse`. Empty when there are none."""
         if not lane.ready:
             if lane.on_disk_only:
-                self._read(lane, bytes_max)
+                self._read(lane, bytes_max, messages_max)
             if not lane.ready and not lane.on_disk_only:
                 self._advance(lane, bytes_max, messages_max)
         taken: list[Message] = []
-        size = 0
+        size, messages_max = 0, min(messages_max, lane.uncovered or messages_max)
         for message in lane.ready:
             size += message.size
             if taken and (size > bytes_max or len(taken) >= messages_max):
                 break
             taken.append(message)
-        lane.flying = len(taken)
         return taken
 
     def confirm(self, lane: Lane, places: Sequence[Place]) -> None:
         """The oldest messages are on the topic, at these places."""
-        popleft, size = lane.ready.popleft, 0
+        popleft, size, covered = lane.ready.popleft, 0, not lane.uncovered
         for place in places:
             message = popleft()
             size += message.size
             if message.delivery is not None:
                 message.delivery.confirmed(place)
-        self._gone(lane, len(places), size)
+        self._gone(lane, len(places), size, covered=covered)
 
     def refuse(self, lane: Lane, error: Exception) -> None:
         """The oldest message will never be on the topic."""
+        covered = not lane.uncovered
         message = lane.ready.popleft()
         if message.delivery is not None:
             message.delivery.failed(error)
-        self._gone(lane, 1, message.size)
+        self._gone(lane, 1, message.size, covered=covered)
 
     def failing(self, error: SpillUnusable) -> None:
         """The disk doesn't work: what is in memory stays there."""
@@ -144,7 +120,7 @@ class Buffer:
         """Whether a cap of the disk is reached."""
         return self.disk_messages >= self.limits.disk_messages or self.disk_bytes >= self.limits.disk_bytes
 
-    def leave_memory(self, messages: int, size: int) -> None:
+    def _leave_memory(self, messages: int, size: int) -> None:
         """So much isn't in memory any more."""
         self.memory_messages -= messages
         self.memory_bytes -= size
@@ -200,7 +176,7 @@ class Buffer:
         first = lane.tail_first
         dropped = [lane.tail.popleft() for _ in range(row.messages)]
         lane.forget(first, dropped)
-        self.leave_memory(row.messages, sum(message.size for message in dropped))
+        self._leave_memory(row.messages, sum(message.size for message in dropped))
 
     def write_tail(self, lane: Lane) -> int:
         """Write what is new in `tail`, without a flush; how many messages. Raises SpillUnusable."""
@@ -225,7 +201,7 @@ class Buffer:
             for message in islice(lane.tail, row.messages):
                 if message.delivery is not None:
                     message.delivery.stored()
-            half = self.memory_messages * 2 <= limits.memory_messages and self.memory_bytes * 2 <= limits.memory_bytes
+            half = self._copies * 2 < limits.memory_messages and self._copies_bytes * 2 < limits.memory_bytes
             if half and not lane.on_disk_only:
                 self._to_ready(lane, row.messages, row)
             else:
@@ -236,9 +212,8 @@ class Buffer:
         """Write all that is in memory only, and flush it. Raises SpillUnusable."""
         assert self.spill is not None
         for lane in self.lanes.values():
-            uncovered = (lane.rows[0].first if lane.rows else lane.ready_end) - lane.head
-            if uncovered > 0:
-                self._write_rows(lane, islice(lane.ready, uncovered), lane.head)
+            if lane.uncovered:
+                self._write_rows(lane, islice(lane.ready, lane.uncovered), lane.head)
             self.write_tail(lane)
         self.spill.sync()
 
@@ -250,11 +225,11 @@ class Buffer:
                     message.delivery.failed(error)
             lane.lost(lane.head, lane.next_seq, error)
 
-    def _read(self, lane: Lane, bytes_max: int) -> None:
+    def _read(self, lane: Lane, bytes_max: int, messages_max: int) -> None:
         """The oldest rows from the disk; what can't be read is reported and passed over."""
         assert self.spill is not None
         first, end = lane.head, lane.tail_first
-        rows, messages = self.spill.read(lane.id, first, end, bytes_max)
+        rows, messages = self.spill.read(lane.id, first, end, bytes_max, messages_max)
         found = rows[0].first if rows else end
         if found > first:
             lost = found - first
@@ -267,7 +242,8 @@ class Buffer:
         lane.remember(found, messages)
         lane.ready.extend(messages)
         lane.rows.extend(rows)
-        self.leave_memory(-len(messages), -sum(message.size for message in messages))
+        self._copies += len(messages)
+        self._copies_bytes += sum(message.size for message in messages)
 
     def _advance(self, lane: Lane, bytes_max: int, messages_max: int) -> None:
         """Messages that are in memory only become those to be sent next."""
@@ -288,9 +264,14 @@ class Buffer:
 
     def _to_ready(self, lane: Lane, count: int, row: Row | None = None) -> None:
         popleft = lane.tail.popleft
-        lane.ready.extend([popleft() for _ in range(count)])
+        moved = [popleft() for _ in range(count)]
+        lane.ready.extend(moved)
         if row is not None:
             lane.rows.append(row)
+            size = sum(message.size for message in moved)
+            self._leave_memory(count, size)
+            self._copies += count
+            self._copies_bytes += size
 
     def _count(self, messages: int) -> None:
         """So many more wait, or fewer."""
@@ -300,11 +281,14 @@ class Buffer:
         else:
             self.drained.set()
 
-    def _gone(self, lane: Lane, count: int, size: int) -> None:
+    def _gone(self, lane: Lane, count: int, size: int, *, covered: bool) -> None:
+        if covered:
+            self._copies -= count
+            self._copies_bytes -= size
+        else:
+            self._leave_memory(count, size)
         lane.head += count
         self._count(-count)
-        lane.flying = 0
-        self.leave_memory(count, size)
         gone = []
         while lane.rows and lane.rows[0].end <= lane.head:
             gone.append((lane.id, lane.rows.popleft()))

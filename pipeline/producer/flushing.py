@@ -12,6 +12,7 @@ from pipeline.producer.spill import Spill
 
 log = logging.getLogger("hardparts.producer")
 
+COMPACT_AFTER_BYTES = 64 << 20
 SLICE_MESSAGES = 2_000
 """So many are written before others get their turn on the event loop."""
 
@@ -57,8 +58,11 @@ class Flushing:
         while True:
             await asyncio.sleep(self._check_s)
             await self.check()
-            if self._spill.wants_compaction() and (self._compacting is None or self._compacting.done()):
-                self._compacting = asyncio.get_running_loop().run_in_executor(None, self._spill.compact)
+            # What is alive is written anew before the old is given back: only when that is the smaller part.
+            alive = self._buffer.disk_bytes
+            short = self._buffer.trouble is not None and alive * 2 <= self._buffer.limits.disk_free_bytes_min
+            if short or self._spill.removed_bytes > max(alive, COMPACT_AFTER_BYTES):
+                self._compact()
 
     async def check(self) -> None:
         """One such test."""
@@ -72,6 +76,11 @@ class Flushing:
                 self._some.set()
         except SpillUnusable as error:
             self._buffer.failing(error)
+
+    def _compact(self) -> None:
+        """Give the space of removed rows back, meanwhile."""
+        if self._compacting is None or self._compacting.done():
+            self._compacting = asyncio.get_running_loop().run_in_executor(None, self._spill.compact)
 
     async def close(self) -> None:
         """Wait for what runs in threads."""

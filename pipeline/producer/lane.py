@@ -19,7 +19,7 @@ class Lane:
     """One topic-partition's messages that aren't confirmed yet.
 
     rows: those on the disk that hold messages of `ready`. written: those that hold the first messages of `tail`, and
-    aren't flushed yet. flying: how many of `ready`, from its beginning, a request holds now.
+    aren't flushed yet.
     """
 
     def __init__(self, lane_id: LaneId, head: int = 0, next_seq: int = 0) -> None:
@@ -30,7 +30,6 @@ class Lane:
         self.rows: deque[Row] = deque()
         self.written: deque[Row] = deque()
         self.rewrite = False
-        self.flying = 0
         self.wake = asyncio.Event()
         self._watched: WeakValueDictionary[int, Delivery] = WeakValueDictionary()
 
@@ -48,6 +47,11 @@ class Lane:
     def on_disk_only(self) -> int:
         """How many messages are between `ready` and `tail`."""
         return self.tail_first - self.ready_end
+
+    @property
+    def uncovered(self) -> int:
+        """How many messages of `ready`, from its beginning, are in memory only."""
+        return (self.rows[0].first if self.rows else self.ready_end) - self.head if self.ready else 0
 
     def __len__(self) -> int:
         return self.next_seq - self.head

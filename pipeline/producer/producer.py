@@ -20,7 +20,7 @@ from pipeline.producer.arguments import (
     check_topic,
     size_of,
 )
-from pipeline.producer.buffer import Buffer, Limits, Load
+from pipeline.producer.buffer import Buffer
 from pipeline.producer.consuming import Consumption
 from pipeline.producer.errors import (
     BadPartition,
@@ -33,6 +33,7 @@ from pipeline.producer.errors import (
 )
 from pipeline.producer.flushing import Flushing
 from pipeline.producer.lane import Lane
+from pipeline.producer.limits import Limits, Load
 from pipeline.producer.link import KafkaLink, Link
 from pipeline.producer.message import NO_HEADERS, Delivery, Headers, Message, Undelivered
 from pipeline.producer.rows import LaneId

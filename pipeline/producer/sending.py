@@ -95,12 +95,12 @@ class Sending:
         try:
             await self._send(lane, messages, search)
         except (ProducerError, KafkaError, OSError, TimeoutError) as error:
-            lane.flying = 0
             await self._failed(lane, messages, error, search)
 
     def _take(self, lane: Lane, search: Search) -> list[Message]:
         share = max(BYTES_FLOOR, min(search.bytes_max, self._buffer.limits.memory_bytes // 4))
-        return self._buffer.take(lane, share, search.messages_max)
+        most = max(1, min(search.messages_max, self._buffer.limits.memory_messages // 4))
+        return self._buffer.take(lane, share, most)
 
     async def _send(self, lane: Lane, messages: Sequence[Message], search: Search) -> None:
         topic, partition = lane.id

@@ -30,7 +30,6 @@ from pipeline.producer.rows import (
 log = logging.getLogger("hardparts.producer")
 
 WRITE_BUFFER_BYTES = 16 << 20
-COMPACT_AFTER_BYTES = 64 << 20
 ROW_MESSAGES_MAX = 256
 ROW_BYTES_MAX = 256 << 10
 
@@ -45,7 +44,7 @@ class Spill:
         probe(directory, free_bytes_min)
         self._lock = DirectoryLock(directory)
         self._logs: dict[str, int] = {}
-        self._removed_bytes = 0
+        self.removed_bytes = 0
         try:
             self._db = self._open()
         except BaseException:
@@ -69,11 +68,9 @@ class Spill:
         that has gone meanwhile is in a table file, which RocksDB has flushed.
         """
         try:
-            names = {entry.name for entry in os.scandir(self._db_path) if entry.name.endswith(".log")}
-            for name in names - self._logs.keys():
+            for name in self.close_old_logs() - self._logs.keys():
                 with suppress(FileNotFoundError):
                     self._logs[name] = os.open(self._db_path / name, os.O_RDWR | os.O_CLOEXEC)
-            self._close_logs(self._logs.keys() - names)
             for file in self._logs.values():
                 os.fdatasync(file)
             directory = os.open(self._db_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -84,16 +81,27 @@ class Spill:
         except OSError as error:
             raise SpillUnusable.of(error, self.directory, "can't be flushed") from error
 
+    def close_old_logs(self) -> set[str]:
+        """Let go of logs that RocksDB has removed, which take room while they are open; the names of the others."""
+        try:
+            names = {entry.name for entry in os.scandir(self._db_path) if entry.name.endswith(".log")}
+        except OSError as error:
+            raise SpillUnusable.of(error, self.directory, "can't be looked at") from error
+        self._close_logs(self._logs.keys() - names)
+        return names
+
     def remove(self, rows: Iterable[tuple[LaneId, Row]]) -> None:
         """Rows whose messages are confirmed."""
         batch = WriteBatch(raw_mode=True)
         for lane, row in rows:
             batch.delete(row_key(lane, row.first, row.messages))
-            self._removed_bytes += row.bytes
+            self.removed_bytes += row.bytes
         self._write(batch)
 
-    def read(self, lane: LaneId, first: int, end: int, bytes_max: int) -> tuple[list[Row], list[Message]]:
-        """Rows from sequence number `first` on, at least one, up to about `bytes_max`; none when nothing is readable.
+    def read(
+        self, lane: LaneId, first: int, end: int, bytes_max: int, messages_max: int
+    ) -> tuple[list[Row], list[Message]]:
+        """Rows from sequence number `first` on, up to about these sizes, at least one; none when nothing is readable.
 
         A gap before a row, or between two, is what was lost; the caller sees it by the numbers.
         """
@@ -112,11 +120,13 @@ class Spill:
                     rows.append(Row(row_first, count, len(value)))
                     messages += found
                     size, at = size + len(value), row_first + count
-                    if size >= bytes_max:
+                    if size >= bytes_max or len(messages) >= messages_max:
                         return rows, messages
-            except Exception:  # rocksdict raises plain ones
+            except Exception as error:  # rocksdict raises plain ones
                 if rows:
                     return rows, messages
+                if not _is_damage(error):
+                    raise self._unusable("can't be read", error) from error
                 self.damaged_rows += 1
                 log.exception("%s[%s]: a row from %d on can't be read", *lane, at)
                 at = self._readable_from(lane, at + 1, end)
@@ -133,7 +143,9 @@ class Spill:
                     at = key + b"\0"
                     lane, first, count = parse_row_key(key)
                     yield lane, Row(first, count, len(value))
-            except Exception:
+            except Exception as error:
+                if not _is_damage(error):
+                    raise self._unusable("can't be read", error) from error
                 self.damaged_rows += 1
                 log.exception("spill %s: a row behind %r can't be read", self.directory, at)
                 following = self._key_after(at)
@@ -177,6 +189,7 @@ class Spill:
 
     def check(self) -> None:
         """The real write again, and room on the disk. Raises SpillUnusable."""
+        self.close_old_logs()
         probe(self.directory, self._free_bytes_min)
 
     def room(self) -> None:
@@ -190,14 +203,13 @@ class Spill:
         self._close_logs(list(self._logs))
         self._db = self._open()
 
-    def wants_compaction(self) -> bool:
-        """Whether much was removed since the last time."""
-        return self._removed_bytes > COMPACT_AFTER_BYTES
-
     def compact(self) -> None:
         """Give the space of removed rows back; takes long, for another thread."""
-        self._removed_bytes = 0
-        self._db.compact_range(MESSAGES, UNDELIVERED)
+        self.removed_bytes = 0
+        try:
+            self._db.compact_range(MESSAGES, UNDELIVERED)
+        except Exception as error:  # noqa: BLE001 - rocksdict raises plain ones; the next test of the disk tells
+            log.warning("spill %s: no space given back: %s", self.directory, error)
 
     def close(self) -> None:
         """Write what RocksDB has buffered, and release the directory."""
@@ -227,7 +239,7 @@ class Spill:
         except OSError as error:
             raise SpillUnusable.of(error, self.directory, "can't be opened") from error
         except Exception as error:
-            raise SpillUnusable(self.directory, f"can't be opened: {error}") from error
+            raise self._unusable("can't be opened", error) from error
         if version not in (None, FORMAT):
             db.close()
             raise SpillUnusable(self.directory, f"has format {version!r}, this version reads {FORMAT!r}")
@@ -251,7 +263,10 @@ class Spill:
         try:
             self._db.write(batch)
         except Exception as error:
-            raise SpillUnusable(self.directory, f"can't be written: {error}", errno_in(str(error))) from error
+            raise self._unusable("can't be written", error) from error
+
+    def _unusable(self, what: str, error: Exception) -> SpillUnusable:
+        return SpillUnusable(self.directory, f"{what}: {error}", errno_in(str(error)))
 
     def _close_logs(self, names: Iterable[str]) -> None:
         for name in list(names):
@@ -289,6 +304,11 @@ class Spill:
         except Exception:  # noqa: BLE001
             return False
         return True
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether RocksDB says that what it reads is damaged; other errors (closed, no files left) say nothing of that."""
+    return isinstance(error, RowBroken) or str(error).startswith("Corruption")
 
 
 def errno_in(message: str) -> int | None:

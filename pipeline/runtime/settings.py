@@ -25,6 +25,7 @@ class Settings(BaseSettings):
     agents: str = ""
     contracts_dir: Path | None = None
     data_dir: Path = Path(".hardparts")
+    spill_dir: Path | None = None
     instance: str = Field(default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9._-]{1,200}$")
     partitions: int = Field(8, ge=1, le=10_000)
     replication: int = Field(1, ge=1, le=10)
@@ -67,6 +68,11 @@ class Settings(BaseSettings):
     def state_dir(self) -> Path:
         """Where this instance keeps its state."""
         return self.data_dir / self.instance
+
+    @property
+    def spill(self) -> Path:
+        """Where the reliable producer keeps what Kafka hasn't confirmed."""
+        return self.spill_dir or self.state_dir / "spill"
 
     @property
     def exactly_once(self) -> bool:

@@ -30,6 +30,7 @@ from .kafka_topics import delete_topics, topic_names
 from .latency import latency
 from .outage import outage
 from .peer import COMPARED, OUR_OUTPUT_TOPICS, RUN_PREFIX, Site
+from .produce import produce, produce_sheet
 from .recovery import recovery
 from .report import (
     Sheet,
@@ -259,6 +260,23 @@ def _try(common: dict[str, Any], benchmark: Callable[[Trial], Awaitable[T]], **s
         path = Path(directory)
         with KafkaCluster(1, path / "kafka") as cluster, redirect_stdout(sys.stderr):  # the judge prints its figures
             return asyncio.run(run(cluster, path))
+
+
+@main.command("produce")
+@click.option("--messages", type=click.IntRange(10_000), default=200_000, show_default=True)
+@shared_options
+def produce_command(messages: int, rounds: int, **common: Any) -> None:
+    """The reliable producer against bare aiokafka, and in an outage; it starts and kills a broker of its own."""
+    if common["broker"]:
+        raise click.BadParameter("this one kills its broker: it starts one of its own", param_hint="--broker")
+    with TemporaryDirectory(prefix="hardparts-bench-", ignore_cleanup_errors=True) as directory:
+        path = Path(directory)
+        with KafkaCluster(1, path / "kafka") as cluster:
+            work = produce(
+                cluster, path, messages=messages, partitions=common["partitions"], rounds=rounds, say=progress.print
+            )
+            result = asyncio.run(work)
+    _show(produce_sheet(result), result.as_json(), common)
 
 
 def _measure(common: dict[str, Any], benchmark: Callable[[Site], Awaitable[T]]) -> T:

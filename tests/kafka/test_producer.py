@@ -1,0 +1,88 @@
+"""The reliable producer on three brokers: leaders move, brokers are killed, the process is killed twice.
+
+HARDPARTS_PRODUCER_MESSAGES and HARDPARTS_PRODUCER_RATE set the size; 200000 and 5000 are the whole trial.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.kafka.cluster import KafkaCluster
+from tests.kafka.waiting import until
+from tests.oracle.truth import read
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
+MESSAGES = int(os.environ.get("HARDPARTS_PRODUCER_MESSAGES", "12000"))
+RATE_PER_S = float(os.environ.get("HARDPARTS_PRODUCER_RATE", "1500"))
+RSS_MAX_BYTES = 400 << 20
+
+
+async def test_brokers_die_leaders_move_the_process_is_killed_twice_and_nothing_accepted_is_missing(
+    kafka3: KafkaCluster, tmp_path: Path
+) -> None:
+    topic = "custody"
+    await asyncio.to_thread(kafka3.create_topics, {topic: 3})
+    (tmp_path / "spill").mkdir()
+    journal = tmp_path / "accepted"
+    journal.touch()
+
+    def accepted() -> list[int]:
+        return [int(line) for line in journal.read_text().split("\n")[:-1]]
+
+    async def more(count: int) -> None:
+        goal = len(accepted()) + count
+        await until(lambda: len(accepted()) >= goal, 300, f"{count} more are accepted")
+
+    def start(life: int) -> subprocess.Popen[str]:
+        arguments = [
+            kafka3.bootstrap,
+            topic,
+            str(tmp_path),
+            str(life * 10_000_000),
+            str(MESSAGES // 3),
+            str(RATE_PER_S),
+        ]
+        with (tmp_path / "log").open("a") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.producer.writer", *arguments],
+                stdout=subprocess.PIPE, stderr=log, text=True,
+            )  # fmt: skip
+
+    part = MESSAGES // 12
+    for life in range(2):
+        process = start(life)
+        await more(part)
+        leader = await asyncio.to_thread(kafka3.leader, topic, life)
+        await asyncio.to_thread(kafka3.kill_broker, leader)
+        await more(part)
+        process.kill()
+        process.communicate()
+        await asyncio.to_thread(kafka3.start_broker, leader)
+    process = start(2)
+    await more(part)
+    for node in kafka3.nodes:
+        await asyncio.to_thread(kafka3.kill_broker, node)
+    await more(part)
+    rss = _rss_peak_bytes(process.pid)
+    await asyncio.gather(*(asyncio.to_thread(kafka3._spawn, node) for node in kafka3.nodes))
+    out, _ = await asyncio.to_thread(process.communicate, timeout=300)
+    assert out == "ready\naccepted\ndrained\n", (tmp_path / "log").read_text()[-3000:]
+    await asyncio.to_thread(kafka3.wait_in_sync)
+    found: set[int] = set()
+    for partition, records in (await read(kafka3.bootstrap, [topic]))[topic].items():
+        numbers = list(dict.fromkeys(int(record.value or b"") for record in records))
+        assert numbers == sorted(numbers), f"first occurrences of partition {partition} are in order"
+        found.update(numbers)
+    assert set(accepted()) - found == set()
+    assert rss < RSS_MAX_BYTES
+
+
+def _rss_peak_bytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
