@@ -89,6 +89,25 @@ async def test_a_thousand_callers_in_an_outage_wait_for_nothing_but_the_disk_and
         assert [part for caller, part in log if caller == b"%d" % number] == [b"0", b"1", b"2"]
 
 
+async def test_a_topics_count_is_kept_so_that_a_key_stays_in_its_partition_over_a_restart_in_an_outage(
+    tmp_path: Path,
+) -> None:
+    cluster = Cluster({"letters": 2})
+    async with producer(cluster, tmp_path, durable=True) as first:
+        place = await first.produce("letters", None, b"0", key=b"k")
+        cluster.go_away()
+        first.produce("letters", None, b"1", key=b"k")
+        await first.stop(timeout_s=0)
+    second = producer(cluster, tmp_path, durable=True)
+    await second.start()
+    assert second.partitions() == {"letters": 2}
+    delivery = second.produce("letters", None, b"2", key=b"k")
+    assert list(second._buffer.lanes) == [LaneId("letters", place.partition)]
+    cluster.come_back()
+    assert await asyncio.wait_for(delivery, 60) == ("letters", place.partition, 2)
+    await second.stop()
+
+
 async def test_headers_keys_tombstones_and_times_come_back_from_the_disk(tmp_path: Path) -> None:
     messages = [
         Message(key, value, headers, 1_700_000_000_000, size_of(key, value, headers))
