@@ -8,7 +8,7 @@ from itertools import islice
 from pipeline.producer.errors import BufferFull, SpillDamaged, SpillUnusable
 from pipeline.producer.lane import Lane
 from pipeline.producer.limits import Limits, Load
-from pipeline.producer.message import Delivery, Message, Place
+from pipeline.producer.message import Delivery, Message
 from pipeline.producer.rows import LaneId, Row
 from pipeline.producer.spill import ROW_BYTES_MAX, ROW_MESSAGES_MAX, Spill
 
@@ -49,7 +49,7 @@ class Buffer:
             lane = self.lanes[lane_id] = Lane(lane_id)
         return lane
 
-    def add(self, lane: Lane, messages: list[Message], size: int) -> None:
+    def add(self, lane: Lane, messages: Sequence[Message], size: int) -> None:
         """Append to a lane, all or none. Raises BufferFull."""
         limits, count = self.limits, len(messages)
         if self.durable and self._disk_is_full():
@@ -58,7 +58,9 @@ class Buffer:
             self._make_room(lane, count, size)
         lane.tail.extend(messages)
         lane.next_seq += count
-        self._count(count)
+        if not self._waiting:
+            self.drained.clear()
+        self._waiting += count
         self.memory_messages += count
         self.memory_bytes += size
         lane.wake.set()
@@ -79,8 +81,8 @@ class Buffer:
             taken.append(message)
         return taken
 
-    def confirm(self, lane: Lane, places: Sequence[Place]) -> None:
-        """The oldest messages are on the topic, at these places."""
+    def confirm(self, lane: Lane, places: Sequence[tuple[str, int, int]]) -> None:
+        """The oldest messages are on the topic, at these places: (topic, partition, offset)."""
         popleft, size, covered = lane.ready.popleft, 0, not lane.uncovered
         for place in places:
             message = popleft()

@@ -29,6 +29,7 @@ class Delivery:
 
     __slots__ = (
         "__weakref__",
+        "_at",
         "_confirming",
         "_holder",
         "_stored",
@@ -36,12 +37,11 @@ class Delivery:
         "_unsettled",
         "_unstored",
         "error",
-        "place",
     )
 
     def __init__(self, holder: "set[Delivery]", messages: int = 1, *, stores: bool = False) -> None:
         """holder: keeps a delivery alive while somebody waits for it. stores: accepted means fsynced."""
-        self.place: Place | None = None
+        self._at: tuple[str, int, int] | None = None
         self.error: Exception | None = None
         self._holder = holder
         self._unsettled = messages
@@ -49,6 +49,11 @@ class Delivery:
         self._stored = False
         self._confirming: asyncio.Future[None] | None = None
         self._storing: asyncio.Future[None] | None = None
+
+    @property
+    def place(self) -> Place | None:
+        """Where the last message is, once one is confirmed."""
+        return None if self._at is None else Place(*self._at)
 
     @property
     def done(self) -> bool:
@@ -68,8 +73,8 @@ class Delivery:
             yield from asyncio.shield(self._confirming).__await__()
         if self.error is not None:
             raise self.error
-        assert self.place is not None
-        return self.place
+        assert self._at is not None
+        return Place(*self._at)
 
     async def accepted(self) -> None:
         """Return when we answer for it: on the disk in durable mode, otherwise confirmed. Raises as `await` does."""
@@ -89,9 +94,9 @@ class Delivery:
             if self._storing is not None:
                 self._wake(self._storing)
 
-    def confirmed(self, place: Place) -> None:
-        """One of its messages is on the topic."""
-        self.place = place
+    def confirmed(self, at: tuple[str, int, int]) -> None:
+        """One of its messages is on the topic, at (topic, partition, offset)."""
+        self._at = at
         self._unsettled -= 1
         if not self._unsettled and (self._confirming is not None or self._storing is not None):
             self._settled()

@@ -35,7 +35,7 @@ from pipeline.producer.flushing import Flushing
 from pipeline.producer.lane import Lane
 from pipeline.producer.limits import Limits, Load
 from pipeline.producer.link import KafkaLink, Link
-from pipeline.producer.message import NO_HEADERS, Delivery, Headers, Message, Undelivered
+from pipeline.producer.message import NO_HEADERS, OVERHEAD_BYTES, Delivery, Headers, Message, Undelivered
 from pipeline.producer.rows import LaneId
 from pipeline.producer.sending import Sending
 from pipeline.producer.spill import Spill
@@ -91,6 +91,7 @@ class ReliableProducer:
         self._tasks: dict[str | LaneId, asyncio.Task[None]] = {}
         self._running = False
         self._keyless = 0
+        self._known: dict[tuple[str, int], Lane] = {}
         self._flushing: Flushing | None = None
         self._spill: Spill | None = None
 
@@ -134,6 +135,11 @@ class ReliableProducer:
         """
         if not self._running:
             raise Stopped("the producer isn't running")
+        lane = self._known.get((topic, partition)) if type(partition) is int and type(topic) is str else None
+        if (
+            lane is not None and key is None and headers is NO_HEADERS and type(payload) is bytes
+        ):  # most, so a short way
+            return self._add_one(lane, payload)
         check_key(key)
         values = check_payload(payload, key)
         pairs = NO_HEADERS if headers is NO_HEADERS else check_headers(headers)
@@ -145,6 +151,15 @@ class ReliableProducer:
             size += bytes_
             messages.append(Message(key, value, pairs, timestamp_ms, bytes_, delivery))
         self._buffer.add(lane, messages, size)
+        if self._durable and self._flushing is not None:
+            self._flushing.add(lane)
+        return delivery
+
+    def _add_one(self, lane: Lane, payload: bytes) -> Delivery:
+        delivery = Delivery(self._buffer.holder, 1, stores=self._durable)
+        size = OVERHEAD_BYTES + len(payload)
+        message = Message(None, payload, NO_HEADERS, int(time.time() * 1000), size, delivery)
+        self._buffer.add(lane, (message,), size)
         if self._durable and self._flushing is not None:
             self._flushing.add(lane)
         return delivery
@@ -261,6 +276,8 @@ class ReliableProducer:
             self._start_lane(lane)
         if partition is not None and partition >= self._counts.get(topic, PARTITION_MAX):
             raise BadPartition(f"{topic} has {self._counts[topic]} partitions, there is no partition {partition}")
+        if partition is not None:
+            self._known[topic, partition] = lane
         return lane
 
     def _by_key(self, topic: str, key: bytes | None) -> int | None:
@@ -283,6 +300,7 @@ class ReliableProducer:
                 self._buffer.failing(error)
                 return
         self._counts[topic] = count
+        self._known.clear()
 
     def _refused(self, lane: Lane, messages: Sequence[Message], error: ProducerError, attempts: int) -> None:
         """Keep them where they can be looked at, then tell."""

@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from aiokafka.errors import KafkaError
 
@@ -16,7 +17,7 @@ from pipeline.producer.codes import Fate, code_of, fate_of, name_of
 from pipeline.producer.errors import BadPartition, NonExistingTopic, ProducerError, Undeliverable
 from pipeline.producer.lane import Lane
 from pipeline.producer.link import BATCH_BYTES_MAX, Link, Sent
-from pipeline.producer.message import Message, Place
+from pipeline.producer.message import Message
 
 log = logging.getLogger("hardparts.producer")
 
@@ -106,13 +107,13 @@ class Sending:
         topic, partition = lane.id
         if partition is not None:
             sent = await self._link.send(topic, partition, messages)
-            places = [Place(topic, partition, offset) for offset in offsets(sent)]
+            places = list(zip(repeat(topic), repeat(partition), offsets(sent), strict=False))
         else:
             places = await self._send_by_key(topic, messages)
         self._buffer.confirm(lane, places)
         search.sent(len(places))
 
-    async def _send_by_key(self, topic: str, messages: Sequence[Message]) -> list[Place]:
+    async def _send_by_key(self, topic: str, messages: Sequence[Message]) -> list[tuple[str, int, int]]:
         """Messages whose partition wasn't known when they came: a request for each partition, all of them acked."""
         count = await self._link.partitions(topic)
         self._counted(topic, count)
@@ -129,12 +130,12 @@ class Sending:
             if isinstance(result, BaseException):
                 raise result
             found[partition] = offsets(result)
-        places = []
+        places: list[tuple[str, int, int]] = []
         for partition in where:
             offset = next(found[partition], None)
             if offset is None:
                 break  # a request that took fewer: what follows is sent again
-            places.append(Place(topic, partition, offset))
+            places.append((topic, partition, offset))
         return places
 
     async def _failed(self, lane: Lane, messages: Sequence[Message], error: Exception, search: Search) -> None:

@@ -264,8 +264,9 @@ def _try(common: dict[str, Any], benchmark: Callable[[Trial], Awaitable[T]], **s
 
 @main.command("produce")
 @click.option("--messages", type=click.IntRange(10_000), default=200_000, show_default=True)
+@click.option("--bytes", "payload_bytes", type=click.IntRange(2), default=1_000, show_default=True)
 @shared_options
-def produce_command(messages: int, rounds: int, **common: Any) -> None:
+def produce_command(messages: int, payload_bytes: int, rounds: int, **common: Any) -> None:
     """The reliable producer against bare aiokafka, and in an outage; it starts and kills a broker of its own."""
     if common["broker"]:
         raise click.BadParameter("this one kills its broker: it starts one of its own", param_hint="--broker")
@@ -273,7 +274,13 @@ def produce_command(messages: int, rounds: int, **common: Any) -> None:
         path = Path(directory)
         with KafkaCluster(1, path / "kafka") as cluster:
             work = produce(
-                cluster, path, messages=messages, partitions=common["partitions"], rounds=rounds, say=progress.print
+                cluster,
+                path,
+                messages=messages,
+                payload_bytes=payload_bytes,
+                partitions=common["partitions"],
+                rounds=rounds,
+                say=progress.print,
             )
             result = asyncio.run(work)
     _show(produce_sheet(result), result.as_json(), common)

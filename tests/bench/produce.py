@@ -43,10 +43,17 @@ class Produced:
 
 
 async def produce(
-    cluster: KafkaCluster, directory: Path, *, messages: int, partitions: int, rounds: int, say: Callable[[str], None]
+    cluster: KafkaCluster,
+    directory: Path,
+    *,
+    messages: int,
+    payload_bytes: int,
+    partitions: int,
+    rounds: int,
+    say: Callable[[str], None],
 ) -> Produced:
     """Each way in turns, `rounds` times; medians. Then an outage of half as many messages at 5,000 a second."""
-    payload = os.urandom(100).hex().encode()
+    payload = os.urandom(payload_bytes // 2).hex().encode()
     rates: dict[str, list[float]] = {}
     for number in range(rounds):
         for name, way in WAYS.items():
