@@ -90,8 +90,9 @@ class Consumption(AsyncIterator[Record]):
         count = await self._count(topic)
         if partition >= count:
             raise BadPartition(f"{topic} has {count} partitions, there is no partition {partition}")
+        client = self._options
         consumer = AIOKafkaConsumer(
-            **self._options,
+            **client,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_bytes=FETCH_BYTES_MAX,

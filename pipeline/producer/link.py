@@ -151,13 +151,14 @@ class KafkaLink:
     async def _start(self) -> _Line:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self._next_try - loop.time())
+        client = self._options
         producer = AIOKafkaProducer(
             acks="all",
             enable_idempotence=True,
             linger_ms=0,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             max_batch_size=BATCH_BYTES_MAX,
-            **self._options,
+            **client,
         )
         line = _Line(producer)
         self._lines.add(line)
