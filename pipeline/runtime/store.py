@@ -121,11 +121,16 @@ class Store:
 
     def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """Rows whose key begins with `prefix`, in key order. start: leave out those before this key."""
+        rows = self._db.iter()
+        rows.seek(start or prefix)
+        while rows.valid():
+            key, value = cast(tuple[bytes, bytes], (rows.key(), rows.value()))
+            if not key.startswith(prefix):
+                return
+            yield key, value
+            rows.next()
         try:
-            for key, value in cast(Iterator[tuple[bytes, bytes]], self._db.items(from_key=start or prefix)):
-                if not key.startswith(prefix):
-                    return
-                yield key, value
+            rows.status()  # an iterator also ends at a block that it can't read
         except Exception as error:
             raise self._told(error) from error
 

@@ -186,3 +186,21 @@ async def test_an_attempt_that_fails_leaves_nothing_open() -> None:
         await Owner.take([bootstrap], "small/0", {})
     gc.collect()
     assert said == []
+
+
+def test_a_scan_that_meets_a_damaged_block_says_so_instead_of_ending_early(tmp_path: Path) -> None:
+    """What expires or is erased would be left behind in silence."""
+    store = Store(tmp_path / "0")
+    rows = {b"row%06d" % number: os.urandom(100) for number in range(20_000)}
+    store.apply(rows.items(), 1)
+    store._db.flush()
+    store.close()
+    (table,) = (tmp_path / "0").glob("*.sst")
+    content = bytearray(table.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 5_000] = bytes(5_000)
+    table.write_bytes(content)
+    damaged = Store(tmp_path / "0")
+    with pytest.raises(StoreDamaged):
+        assert len(list(damaged.scan(b"row"))) == len(rows)
+    damaged.close()
