@@ -65,7 +65,7 @@ async def test_what_a_webhook_did_not_take_is_sent_three_times_and_the_next_one_
 
 
 async def test_a_webhook_that_hangs_delays_the_end_by_one_time_limit(monkeypatch):
-    monkeypatch.setattr(module, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(module, "TIMEOUT_S", 1.0)
     gone = asyncio.Event()
 
     async def answer(_name: str, _state: str) -> int:
@@ -77,7 +77,7 @@ async def test_a_webhook_that_hangs_delays_the_end_by_one_time_limit(monkeypatch
             alerts.opened(str(number))
         began_s = time.monotonic()
         await alerts.drain()
-        assert time.monotonic() - began_s < 0.3 * 5
+        assert time.monotonic() - began_s < 8  # each of the ten alone would wait a second, at least
         gone.set()
 
 
