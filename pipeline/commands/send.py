@@ -1,6 +1,7 @@
 """`hardparts send`: JSON lines into a topic."""
 
 import asyncio
+import logging
 import os
 import sys
 from pathlib import Path
@@ -24,6 +25,8 @@ def send(*, topic: str, path: str, broker: str | None, app: str | None, app_id: 
     """
     from pipeline.ops.send import LineBroken, Stopped
     from pipeline.ops.send import send as send_
+
+    logging.getLogger("hardparts.producer").setLevel(logging.CRITICAL)  # the one line of the error says it
 
     settings = settings_of(broker=broker, app=app, app_id=app_id)
     source = sys.stdin.fileno() if path == "-" else os.open(path, os.O_RDONLY)
