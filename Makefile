@@ -12,7 +12,6 @@ PYTEST := $(BIN)/python -m pytest
 FAST := not kafka and not chaos and not bench and not slow
 # Many of the fast tests wait for processes of their own: four at a time keep two cores busy.
 PARALLEL := -n 4 --dist worksteal
-# Those with a real Kafka wait for time limits of groups and brokers: two at a time, each with clusters of its own.
 BROKER_SOURCES := pipeline/broker/build_hook.py $(wildcard pipeline/broker/go/*)
 STEPS := awk '/^(Collecting|Installing)/ { sub(/ \(from.*/, ""); print "  " substr($$0, 1, 100); fflush() }'
 
@@ -37,6 +36,7 @@ check: .venv/tests ## format, lint, types, import contracts, tests of the core, 
 	$(PYTEST) tests/core -q $(PARALLEL)
 	$(PYTEST) -m "slow and not kafka and not chaos" -q $(PARALLEL)
 
+# They wait for time limits of groups and brokers: two modules at a time, each with clusters of its own.
 test-kafka: .venv/tests .cache/kafka/complete ## the tests on a real Apache Kafka (Java 17 or newer, and Maven)
 	@$(PYTEST) -m "kafka and not chaos and not bench" -n 2 --dist loadfile $(ARGS)
 

@@ -46,5 +46,5 @@ def get(*, table: str, key: str, worker: str | None) -> None:
 
     settings = settings_of()
     url = worker or f"http://{settings.web_host}:{settings.web_port}"
-    row = asyncio.run(ask_worker(url, table, key, settings.web_token))
+    row = asyncio.run(ask_worker(url, table, key, settings.token))
     echo_json({"key": row["key"], "value": row["value"]})

@@ -1,10 +1,11 @@
 """Erasing one key (D10): which rows are its own, in which order agents are asked, and until when the rest is kept."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from pipeline.core.agent import Definition
 from pipeline.core.idempotence import MARKS
 from pipeline.core.state import SEPARATOR
+from pipeline.core.topic import cleanup_policies
 from pipeline.core.views import Claims, View
 
 MARKS_TABLE = "marks"
@@ -48,11 +49,6 @@ def kept_until_ms(newest_ms: int, config: Mapping[str, str]) -> int | None:
     Kafka removes whole segments, so the time until a segment is closed (`segment.ms`) comes on top of the retention.
     """
     retention_ms = int(config.get("retention.ms", -1))
-    if retention_ms < 0 or "delete" not in policies(config):
+    if retention_ms < 0 or "delete" not in cleanup_policies(config):
         return None
     return newest_ms + retention_ms + int(config.get("segment.ms", 0))
-
-
-def policies(config: Mapping[str, str]) -> Sequence[str]:
-    """The parts of `cleanup.policy`."""
-    return [part.strip() for part in config.get("cleanup.policy", "delete").split(",")]

@@ -10,6 +10,7 @@ marks for longer.
 from collections.abc import Mapping
 
 from pipeline.core.idempotence import mark_time_ms
+from pipeline.core.topic import cleanup_policies
 
 
 def expires_before_ms(horizon_ms: int, now_ms: int, newest_record_ms: int) -> int:
@@ -33,8 +34,7 @@ def outlived(horizon_s: float, configs: Mapping[str, Mapping[str, str]]) -> dict
     """
     found = {}
     for name, config in sorted(configs.items()):
-        policies = {part.strip() for part in config.get("cleanup.policy", "delete").split(",")}
-        kept_ms = int(config.get("retention.ms", -1)) if "delete" in policies else -1
+        kept_ms = int(config.get("retention.ms", -1)) if "delete" in cleanup_policies(config) else -1
         if kept_ms < 0:
             found[name] = "for ever"
         elif kept_ms > horizon_s * 1000:

@@ -1,6 +1,6 @@
 """A topic as the catalogue declares it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.core.errors import Misconfigured
@@ -28,6 +28,11 @@ class Topic:
     def ordered(self) -> bool:
         """Whether the records of one key stay in order."""
         return self.key is not None
+
+
+def cleanup_policies(config: Mapping[str, str]) -> frozenset[str]:
+    """What the broker does with old records, by a topic's settings in force: `compact`, `delete` or both."""
+    return frozenset(part.strip() for part in config.get("cleanup.policy", "delete").split(","))
 
 
 @dataclass(slots=True)

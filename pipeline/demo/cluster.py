@@ -15,11 +15,11 @@ from aiokafka.errors import KafkaError
 
 from pipeline.broker.binary import BrokerUnavailableError
 from pipeline.broker.process import BrokerStartError, EmbeddedBroker
+from pipeline.closing import stopped
 from pipeline.core.errors import HardpartsError, Misconfigured
 from pipeline.demo.names import INPUTS, OUTPUTS, Names
 from pipeline.demo.outage import database_url
 from pipeline.demo.readback import Offsets
-from pipeline.demo.stopping import stopped
 from pipeline.demo.workers import environment, run_once
 from pipeline.runtime.security import SETTINGS, client_security
 from pipeline.runtime.settings import parse_brokers, read_settings

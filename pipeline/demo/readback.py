@@ -10,10 +10,10 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from pipeline.closing import stopped
 from pipeline.core.errors import HardpartsError
 from pipeline.demo.count import Came
 from pipeline.demo.names import INPUTS, OUTPUTS, Names
-from pipeline.demo.stopping import stopped
 
 SILENT_S = 20.0
 

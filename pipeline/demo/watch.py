@@ -12,9 +12,9 @@ import aiohttp
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from pipeline.closing import stopped
 from pipeline.demo.names import INPUTS, OUTPUTS, Names
 from pipeline.demo.readback import Offsets
-from pipeline.demo.stopping import stopped
 from pipeline.demo.workers import Worker
 
 HEALTH_TIMEOUT_S = 1.0

@@ -12,14 +12,16 @@ from typing import Any, Literal
 import aiohttp
 
 from pipeline.core.agent import Definition
-from pipeline.core.erasure import kept_until_ms, policies, upstream_first
+from pipeline.core.erasure import kept_until_ms, upstream_first
 from pipeline.core.errors import HardpartsError, Misconfigured
 from pipeline.core.expiry import shown
 from pipeline.core.routing import encode_key, partition_of
+from pipeline.core.topic import cleanup_policies
 from pipeline.ops.reading import read_to_end
 from pipeline.runtime.admin import connect
 from pipeline.runtime.app import App
 from pipeline.runtime.settings import Settings
+from pipeline.runtime.token import HEADER, bearer
 
 ANSWER_WITHIN_S = 60.0
 MISDIRECTED = 421
@@ -48,7 +50,7 @@ async def erase_rows(app: App, key: str, workers: Sequence[str], say: Callable[[
     say: called with each line of the report, also with those of agents that were done before one that fails. Agents
     upstream go first: what they have written by then is finished downstream before it is erased there.
     """
-    token = app.settings.web_token.get_secret_value() if app.settings.web_token is not None else ""
+    token = app.settings.token
     if not token:
         raise Misconfigured("erasing needs HARDPARTS_WEB_TOKEN, the same as the workers have")
     sql: defaultdict[str, int] = defaultdict(int)
@@ -113,7 +115,7 @@ def _kept(config: dict[str, str], newest_ms: int, now_ms: float) -> str:
             return f"past the retention of {kept}: the broker removes it with its segment"
         moment = datetime.fromtimestamp(until_ms / 1000, UTC).strftime("%Y-%m-%d")
         return f"stays until {moment} at the latest (retention {kept}, and until its segment is closed)"
-    if "compact" in policies(config):
+    if "compact" in cleanup_policies(config):
         return "stays: compacted; its owner can write a tombstone"
     return "stays for ever: no retention"
 
@@ -159,7 +161,7 @@ def _remedy(status: int) -> str:
 
 @asynccontextmanager
 async def _session(token: str) -> AsyncIterator[aiohttp.ClientSession]:
-    timeout, headers = aiohttp.ClientTimeout(total=ANSWER_WITHIN_S), {"Authorization": f"Bearer {token}"}
+    timeout, headers = aiohttp.ClientTimeout(total=ANSWER_WITHIN_S), {HEADER: bearer(token)}
     async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
         yield session
     await asyncio.sleep(0)  # lets the connector's transports close before the loop does

@@ -9,6 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from pipeline.closing import stopped
 from pipeline.core.errors import HardpartsError
 from pipeline.runtime.admin import REQUEST_TIMEOUT_S, away, client_options, connect, denied
 from pipeline.runtime.security import DENIED
@@ -91,5 +92,4 @@ async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
     except (KafkaError, TimeoutError) as error:
         raise away(",".join(settings.brokers), str(error) or type(error).__name__) from error
     finally:
-        # as a task of its own: aiokafka's stop may end with CancelledError, which is not ours
-        await asyncio.wait([asyncio.ensure_future(consumer.stop())], timeout=STOP_WITHIN_S)
+        await stopped(consumer.stop(), STOP_WITHIN_S)

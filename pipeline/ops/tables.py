@@ -7,13 +7,13 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-from pydantic import SecretStr
 
 from pipeline.core.agent import Definition
 from pipeline.core.errors import HardpartsError, Misconfigured
 from pipeline.core.views import View
 from pipeline.ops.reading import read_to_end
 from pipeline.runtime.app import App
+from pipeline.runtime.token import HEADER, bearer
 from pipeline.runtime.web import find_view
 
 WORKER_TIMEOUT_S = 8.0
@@ -47,10 +47,9 @@ async def fold(app: App, name: str, on_progress: Callable[[int, int], None]) -> 
     return ((view.show_key(row), view.show_value(rows[row])) for row in sorted(rows))
 
 
-async def ask_worker(worker: str, table: str, key: str, token: SecretStr | None = None) -> dict[str, Any]:
+async def ask_worker(worker: str, table: str, key: str, token: str = "") -> dict[str, Any]:
     """{"key", "value", "partition"} from the worker at this URL; NoSuchRow says what it answered instead."""
-    secret = token.get_secret_value() if token is not None else ""
-    headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+    headers = {HEADER: bearer(token)} if token else {}
     url = f"{worker.rstrip('/')}/state/{quote(table, safe='')}/{quote(key, safe='/')}"
     async with _session() as session:
         try:

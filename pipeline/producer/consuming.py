@@ -3,12 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 
+from pipeline.closing import stopped
 from pipeline.producer.errors import BadPartition, NotAvailable
 
 FETCH_BYTES_MAX = 1 << 20
@@ -82,8 +82,7 @@ class Consumption(AsyncIterator[Record]):
         self._ended()
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            # As a task: aiokafka's stop may end with a CancelledError that isn't ours.
-            await asyncio.wait([asyncio.ensure_future(consumer.stop())], timeout=STOP_TIMEOUT_S)
+            await stopped(consumer.stop(), STOP_TIMEOUT_S)
 
     async def _begin(self) -> AIOKafkaConsumer:
         topic, partition = self._tp
@@ -103,14 +102,9 @@ class Consumption(AsyncIterator[Record]):
             consumer.assign([self._tp])
             consumer.seek(self._tp, self._start)
         except (KafkaError, OSError, TimeoutError) as error:
-            await self._close(consumer)
+            await stopped(consumer.stop(), STOP_TIMEOUT_S)
             raise NotAvailable(f"no broker answers: {error or type(error).__name__}") from error
         except BaseException:
-            await self._close(consumer)
+            await stopped(consumer.stop(), STOP_TIMEOUT_S)
             raise
         return consumer
-
-    @staticmethod
-    async def _close(consumer: AIOKafkaConsumer) -> None:
-        with suppress(Exception):
-            await asyncio.wait([asyncio.ensure_future(consumer.stop())], timeout=STOP_TIMEOUT_S)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
+from pipeline.closing import abandoned
 from pipeline.core.backoff import Backoff
 from pipeline.producer.codes import teach_aiokafka
 from pipeline.producer.errors import BadPartition, NonExistingTopic, NotAvailable
@@ -119,7 +120,7 @@ class KafkaLink:
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.wait([self._starting])
-        await asyncio.gather(*(_abandon(line.producer) for line in self._lines))
+        await asyncio.gather(*(abandoned(line.producer, CLOSE_TIMEOUT_S) for line in self._lines))
         self._lines.clear()
         self._line = None
 
@@ -194,18 +195,4 @@ class KafkaLink:
 
     async def _drop(self, line: _Line) -> None:
         self._lines.discard(line)
-        await _abandon(line.producer)
-
-
-async def _abandon(producer: AIOKafkaProducer) -> None:
-    """Stop sending and close the sockets, without aiokafka's wait for what can't be sent."""
-    if producer._closed:
-        return
-    producer._closed = True
-    sender = producer._sender.sender_task
-    if sender is not None:
-        sender.cancel()
-    with contextlib.suppress(Exception):
-        await asyncio.wait_for(producer.client.close(), CLOSE_TIMEOUT_S)
-    if sender is not None:
-        await asyncio.wait([sender], timeout=CLOSE_TIMEOUT_S)
+        await abandoned(line.producer, CLOSE_TIMEOUT_S)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pipeline.core.agent import Definition
 from pipeline.core.errors import Misconfigured
 from pipeline.core.settle import Limits
+from pipeline.core.topic import cleanup_policies
 from pipeline.runtime.admin import BrokerAway, connect
 from pipeline.runtime.ownership import BATCH_BYTES_MAX
 from pipeline.runtime.settings import Settings
@@ -118,16 +119,13 @@ def unfit(
 
 def unkept(changelogs: Iterable[str], configs: Mapping[str, Mapping[str, str]]) -> list[Unfit]:
     """Changelogs from which the broker deletes rows that a rebuild needs. configs: topic → settings in force."""
-    found = {name: configs[name].get("cleanup.policy", "") for name in changelogs if name in configs}
-    return [
-        Unfit(
-            name,
-            f"changelog {name} has cleanup.policy={policy} where it needs compact: its rows would be lost",
-            "set it with `hardparts topics apply`",
-        )
-        for name, policy in found.items()
-        if {part.strip() for part in policy.split(",")} != {"compact"}
-    ]
+    problems = []
+    for name in changelogs:
+        if name in configs and cleanup_policies(configs[name]) != {"compact"}:
+            policy = configs[name].get("cleanup.policy", "")
+            message = f"changelog {name} has cleanup.policy={policy} where it needs compact: its rows would be lost"
+            problems.append(Unfit(name, message, "set it with `hardparts topics apply`"))
+    return problems
 
 
 def written(app: "App") -> set[str]:

@@ -6,7 +6,6 @@ would be read again would be applied again.
 """
 
 import asyncio
-import hmac
 import json
 import logging
 import time
@@ -24,6 +23,7 @@ from pipeline.core.errors import HardpartsError
 from pipeline.core.routing import encode_key, partition_of
 from pipeline.core.state import Row
 from pipeline.runtime.settings import Settings
+from pipeline.runtime.token import HEADER, shows
 from pipeline.runtime.unit import Unit
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def install(app: "App", router: http.UrlDispatcher) -> None:
 
 async def answer(app: "App", request: http.Request) -> http.Response:
     """200 with the counts of one agent. 401, 403: no token. 404: no such agent. 421: another worker. 503: not now."""
-    refused = may_not_erase(app.settings, request.headers.get("Authorization", ""))
+    refused = may_not_erase(app.settings, request.headers.get(HEADER, ""))
     if refused is not None:
         return _problem(*refused)
     try:
@@ -93,11 +93,9 @@ async def answer(app: "App", request: http.Request) -> http.Response:
 
 def may_not_erase(settings: Settings, authorization: str) -> tuple[int, str] | None:
     """Status and reason of the refusal; None when the request has the worker's token. There is no way without one."""
-    token = settings.web_token.get_secret_value() if settings.web_token is not None else ""
-    if not token:
+    if not settings.token:
         return 403, "erasing needs a token: set HARDPARTS_WEB_TOKEN at the worker"
-    given = authorization.encode(errors="surrogateescape")
-    if hmac.compare_digest(given, f"Bearer {token}".encode()):
+    if shows(authorization, settings.token):
         return None
     return 401, "erasing needs the worker's token: send Authorization: Bearer TOKEN"
 

@@ -5,9 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from pipeline.core.errors import OwnershipLost
-from pipeline.runtime.ownership import ProducerBroken
-from pipeline.runtime.store import StoreFailed
+from pipeline.runtime.engine_errors import ENGINE_ERRORS
 
 log = logging.getLogger("hardparts.errands")
 
@@ -45,7 +43,7 @@ class Errands:
             await errand()
         except Exception as error:
             _settle(done, error)
-            if isinstance(error, (OwnershipLost, ProducerBroken, StoreFailed)):
+            if isinstance(error, ENGINE_ERRORS):
                 raise
         except BaseException:
             done.cancel()

@@ -7,15 +7,13 @@ from functools import partial
 from pipeline.core.agent import Definition
 from pipeline.core.contract import Contract
 from pipeline.core.decode import Decided
-from pipeline.core.errors import OwnershipLost
 from pipeline.core.outcome import Blocked, Candidate, Outcome, Rejected, Rejection
 from pipeline.core.settle import Limits, already_seen, conclude, failed
 from pipeline.core.state import State
 from pipeline.runtime.demand import Demand
+from pipeline.runtime.engine_errors import ENGINE_ERRORS
 from pipeline.runtime.lanes import Lanes
 from pipeline.runtime.outside import Outsider
-from pipeline.runtime.ownership import ProducerBroken
-from pipeline.runtime.store import StoreFailed
 
 Place = tuple[str, int]
 """(topic, offset) of a record within its unit."""
@@ -71,7 +69,7 @@ class Handling:
                 try:
                     effects = agent.handlers[event.type](event, state)
                     outcome = conclude(item, effects, state, agent, contracts, limits, now_ms)
-                except StoreFailed:
+                except ENGINE_ERRORS:
                     raise
                 except Exception as error:  # noqa: BLE001 - whose fault it is, is decided by its type
                     outcome = failed(item, error, agent)
@@ -97,7 +95,7 @@ class Handling:
                 effects = [effect async for effect in effects] if hasattr(effects, "__aiter__") else await effects
             applied = conclude(item, effects, state, self.agent, self.contracts, self.limits, self.now_ms())
             return await self.outsider.act(applied) if applied.outside else applied
-        except (OwnershipLost, ProducerBroken, StoreFailed):
+        except ENGINE_ERRORS:
             raise
         except Exception as error:  # noqa: BLE001 - as above
             return failed(item, error, self.agent)

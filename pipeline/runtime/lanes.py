@@ -5,11 +5,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from pipeline.core.decode import Decided
-from pipeline.core.errors import HardpartsError, OwnershipLost
+from pipeline.core.errors import HardpartsError
 from pipeline.core.outcome import Applied, Blocked, Candidate, Outcome
 from pipeline.runtime.demand import Demand
-from pipeline.runtime.ownership import ProducerBroken
-from pipeline.runtime.store import StoreFailed
+from pipeline.runtime.engine_errors import ENGINE_ERRORS
 
 Pending = dict[bytes, bytes | None]
 
@@ -59,8 +58,7 @@ class Lanes:
         try:
             while self._ready:
                 await self._run_lane(self._ready.popleft())
-        except (OwnershipLost, ProducerBroken, StoreFailed) as error:
-            # not a handler's failure: the whole batch is redone
+        except ENGINE_ERRORS as error:
             self._ready.clear()
             self._lost = error
 

@@ -9,7 +9,7 @@ aiokafka is pinned and `tests/kafka/test_fencing.py` shows that it holds.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
@@ -23,6 +23,7 @@ from aiokafka.errors import (
     ProducerFenced,
 )
 
+from pipeline.closing import abandoned
 from pipeline.core.errors import HardpartsError, OwnershipLost
 from pipeline.core.state import Row
 
@@ -188,18 +189,4 @@ class Owner:
 
     async def abandon(self, timeout_s: float = 3.0) -> None:
         """Stop sending and close the sockets now; what was in flight may or may not have been written."""
-        producer = self._producer
-        if producer._closed:
-            return
-        producer._closed = True
-        sender = producer._sender.sender_task
-        if sender is not None:
-            sender.cancel()
-        await _bounded(producer.client.close, timeout_s)
-        if sender is not None:
-            await asyncio.wait([sender], timeout=timeout_s)
-
-
-async def _bounded(close: Callable[[], Awaitable[None]], timeout_s: float) -> None:
-    with contextlib.suppress(Exception):
-        await asyncio.wait_for(close(), timeout_s)
+        await abandoned(self._producer, timeout_s)

@@ -11,6 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from pipeline.closing import stopped
 from pipeline.core.errors import HardpartsError
 from pipeline.runtime.store import FENCE, Store, StoreDamaged, renewed
 
@@ -89,18 +90,8 @@ async def reading(
         changelogs = Changelogs(consumer, units, cache)
         yield changelogs
     finally:
-        await _stop(consumer)
-
-
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    """In tasks of their own: aiokafka's stop can end in a CancelledError, which would end the caller unheard."""
-    for close in (consumer.stop, consumer._client.close):  # the second for when the first didn't get there
-        closing = asyncio.ensure_future(close())
-        _, late = await asyncio.wait([closing], timeout=STOP_WITHIN_S)
-        for task in late:
-            task.cancel()
-        if not late and not closing.cancelled() and closing.exception() is None:
-            return
+        if not await stopped(consumer.stop(), STOP_WITHIN_S):
+            await stopped(consumer._client.close(), STOP_WITHIN_S)  # it didn't get there
 
 
 class Changelogs:

@@ -65,6 +65,11 @@ class Settings(BaseSettings):
         return parse_brokers(self.broker)
 
     @property
+    def token(self) -> str:
+        """What a request must show; empty: no request is asked for one."""
+        return self.web_token.get_secret_value() if self.web_token is not None else ""
+
+    @property
     def state_dir(self) -> Path:
         """Where this instance keeps its state."""
         return self.data_dir / self.instance

@@ -26,6 +26,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.threads import MethodQueue
 
+from pipeline.closing import stopped
 from pipeline.core.record import Batch, Record
 from pipeline.runtime.chunks import chunks
 from pipeline.runtime.clock import lease_now_s
@@ -36,12 +37,12 @@ FETCH_WAIT_MS = 100
 """Faust's 1,500 ms would let a partition with news wait for the others' long poll."""
 COMMIT_TIMEOUT_S = 5.0
 LAST_COMMIT_TIMEOUT_S = 2.0
+"""A stop mustn't wait for a broker that is away: what isn't committed is done again, and found done."""
 LEAVE_TIMEOUT_S = 2.0
 OFFSETS_TIMEOUT_S = 10.0
 STILL_MEMBER = (NoError.errno, RebalanceInProgressError.errno)
 CALLS_AT_ONCE = 4
 """Calls of the group's thread that may wait for the broker side by side: fetch, commit, a takeover's, a page's."""
-"""A stop mustn't wait for a broker that is away: what isn't committed is done again, and found done."""
 
 
 class Fetched(NamedTuple):
@@ -108,11 +109,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         """Leave the group, but don't wait long for a broker that doesn't answer."""
         await super(driver.AIOKafkaConsumerThread, self).on_thread_stop()
         if self._consumer is not None:
-            # A task: without a broker, aiokafka's stop ends in a CancelledError that would end this thread unheard.
-            stopping = asyncio.get_running_loop().create_task(self._consumer.stop())
-            _, late = await asyncio.wait([stopping], timeout=LEAVE_TIMEOUT_S)
-            for task in late:
-                task.cancel()
+            await stopped(self._consumer.stop(), LEAVE_TIMEOUT_S)
 
     def failure(self) -> BaseException | None:
         """Why this process can't be a member of the group any more, if so: aiokafka only logs it."""

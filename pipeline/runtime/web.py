@@ -5,7 +5,6 @@ It runs in the worker's own event loop: a loop that hangs doesn't answer, which 
 
 import asyncio
 import errno
-import hmac
 import logging
 import socket
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +20,7 @@ from pipeline.core.views import Claims, View
 from pipeline.runtime.security import is_loopback
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.takeover import Tables
+from pipeline.runtime.token import HEADER, shows
 from pipeline.runtime.unit import Unit
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Pages:
         It is users' data: with HARDPARTS_WEB_TOKEN set, only for who has it (401); without, only on loopback (403).
         """
         app = self._app
-        if (refused := may_not_read_state(app.settings, request.headers.get("Authorization", ""))) is not None:
+        if (refused := may_not_read_state(app.settings, request.headers.get(HEADER, ""))) is not None:
             return refused
         table, key = request.match_info["table"], request.match_info["key"]
         declared = find_view(app.definitions, table)
@@ -190,10 +190,8 @@ class Pages:
 
 def may_not_read_state(settings: Settings, authorization: str) -> http.Response | None:
     """The refusal for a request with this Authorization header; None when it may read state."""
-    token = settings.web_token.get_secret_value() if settings.web_token is not None else ""
-    if token:
-        given = authorization.encode(errors="surrogateescape")
-        if hmac.compare_digest(given, f"Bearer {token}".encode()):
+    if settings.token:
+        if shows(authorization, settings.token):
             return None
         refused = _problem(401, "state is shown to who has the worker's token: send Authorization: Bearer TOKEN")
         refused.headers["WWW-Authenticate"] = "Bearer"

@@ -1,0 +1,40 @@
+"""Ending aiokafka's clients without being held up, or ended, by them."""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+STOP_WITHIN_S = 5.0
+
+
+async def stopped(stopping: Coroutine[Any, Any, None], timeout_s: float = STOP_WITHIN_S) -> bool:
+    """Wait for a client's `stop()` or `close()`, at most `timeout_s`; whether it came to its end. Raises nothing of it.
+
+    As a task of its own: without a broker, aiokafka's may end in a CancelledError that would end the caller unheard.
+    """
+    task = asyncio.ensure_future(stopping)
+    _, late = await asyncio.wait([task], timeout=timeout_s)
+    if late:
+        task.cancel()
+        return False
+    return not task.cancelled() and task.exception() is None
+
+
+async def abandoned(producer: AIOKafkaProducer, timeout_s: float) -> None:
+    """Stop sending and close the sockets now, without aiokafka's wait for what can't be sent.
+
+    What was in flight may or may not have been written.
+    """
+    if producer._closed:
+        return
+    producer._closed = True
+    sender = producer._sender.sender_task
+    if sender is not None:
+        sender.cancel()
+    with contextlib.suppress(Exception):
+        await asyncio.wait_for(producer.client.close(), timeout_s)
+    if sender is not None:
+        await asyncio.wait([sender], timeout=timeout_s)
