@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from typing import Literal
 
@@ -22,6 +23,14 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
 def kafka3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
     """Three brokers, replication 3, min.insync.replicas 2; a test that takes one down brings it back."""
     yield from _cluster(3, tmp_path_factory)
+
+
+@pytest.fixture
+def changelog(kafka: KafkaCluster) -> str:
+    """A compacted topic of its own for each test, of two partitions."""
+    topic = f"changelog-{uuid.uuid4().hex[:8]}"
+    kafka.create_topics({topic: 2}, {"cleanup.policy": "compact"})
+    return topic
 
 
 def _cluster(brokers: Literal[1, 3], directories: pytest.TempPathFactory) -> Iterator[KafkaCluster]:

@@ -20,13 +20,14 @@ class Feed:
 
     def __init__(self, trial: Trial, seed: int, rate: float, mix: Mix | None = None) -> None:
         self.journal = Journal(seed)
+        self.mix = mix or Mix(events=WITHOUT_END)
         self._trial, self._rate = trial, rate
-        self._records = generate(seed, mix or Mix(events=WITHOUT_END))
+        self._records = generate(seed, self.mix)
         self._ending = False
         self._writing: asyncio.Task[Journal] | None = None
 
     async def __aenter__(self) -> Self:
-        self._writing = asyncio.create_task(self._trial.write(self._until_ended(), self.journal, self._rate))
+        self._writing = asyncio.create_task(self._write())
         return self
 
     async def __aexit__(
@@ -39,14 +40,14 @@ class Feed:
     @property
     def flowing(self) -> bool:
         """Whether more is still being written: a fault that comes now comes in mid-stream."""
-        return self._writing is not None and not self._writing.done()
+        return self._writing is not None and not self._writing.done() and self.journal.acked < self.mix.events
 
-    async def reached(self, acked: int, timeout_s: float = 60) -> None:
+    async def reached(self, acked: int, timeout_s: float = 90) -> None:
         """Wait until so many records have been acknowledged, and the stream goes on behind them."""
-        await until(lambda: self.journal.acked >= acked, timeout_s, f"{acked} records written")
+        await until(lambda: self.journal.acked >= acked or not self.flowing, timeout_s, f"{acked} records written")
         assert self.flowing, "the input ended before the fault"
 
-    async def more(self, records: int, timeout_s: float = 60) -> None:
+    async def more(self, records: int, timeout_s: float = 90) -> None:
         """Wait for so many records more than there are now."""
         await self.reached(self.journal.acked + records, timeout_s)
 
@@ -59,6 +60,9 @@ class Feed:
         """Wait for the end of the mix."""
         assert self._writing is not None
         return await self._writing
+
+    async def _write(self) -> Journal:
+        return await self._trial.write(self._until_ended(), self.journal, self._rate)
 
     def _until_ended(self) -> Iterator[Made]:
         for made in self._records:

@@ -18,14 +18,6 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 ROW = [(b"key", b"value")]
 
 
-@pytest.fixture
-def changelog(kafka: KafkaCluster) -> str:
-    """A topic of its own for each test."""
-    topic = f"changelog-{uuid.uuid4().hex[:8]}"
-    kafka.create_topics({topic: 2}, {"cleanup.policy": "compact"})
-    return topic
-
-
 async def take(cluster: KafkaCluster, unit: str) -> Owner:
     return await Owner.take(cluster.bootstrap.split(","), unit, {})
 

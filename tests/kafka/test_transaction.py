@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,14 +20,6 @@ from tests.oracle.truth import read
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 ROW = [(b"key", b"value")]
-
-
-@pytest.fixture
-def changelog(kafka: KafkaCluster) -> str:
-    """A topic of its own for each test."""
-    topic = f"changelog-{uuid.uuid4().hex[:8]}"
-    kafka.create_topics({topic: 1}, {"cleanup.policy": "compact"})
-    return topic
 
 
 @pytest.fixture
