@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from pipeline.core.record import Batch
 
@@ -32,6 +32,9 @@ class Inbox:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._waiting)
 
     def begin(self, positions: dict[str, int], seeks: dict[str, int]) -> None:
         """Take what is fetched from these offsets (source topic → next) by the seeks of these numbers."""

@@ -38,6 +38,12 @@ class Metrics:
         self.lag = Gauge(
             "hardparts_lag_records", "Records behind the head", ["agent", "topic", "partition"], registry=registry
         )
+        self.lag_seconds = Gauge(
+            "hardparts_lag_seconds",
+            "Age of the first unfinished record",
+            ["agent", "topic", "partition"],
+            registry=registry,
+        )
         self.standby_behind = Gauge(
             "hardparts_standby_behind_records",
             "Changelog records that a standby copy has not applied",

@@ -70,6 +70,7 @@ class Unit:
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
         self.positions: dict[str, int] = {}
+        self._in_hand: Batch | None = None
         self.newest_ms = 0
         self.head = Head(context, agent.name, partition)
         self._partitioner = Partitioner(context.partitions)
@@ -210,6 +211,13 @@ class Unit:
         """Whether it takes batches."""
         return self._task is not None and not self._task.done()
 
+    def oldest_ms(self, topic: str) -> int | None:
+        """Time of the first unfinished record of this source; None while none has come here."""
+        here = [*self.inbox] if self._in_hand is None else [self._in_hand, *self.inbox]
+        done = self.positions.get(topic, 0)
+        unfinished = (one for batch in here if batch.topic == topic for one in batch.records if one.offset >= done)
+        return next((record.timestamp for record in unfinished), None)
+
     def has_room(self) -> bool:
         """Whether more may be fetched for it."""
         return self.inbox.has_room()
@@ -240,6 +248,7 @@ class Unit:
             self.context.fatal(error)
 
     async def _finish(self, batch: Batch) -> None:
+        self._in_hand = batch
         while True:
             try:
                 await self.process(batch._replace(records=self._unfinished(batch)))
@@ -248,6 +257,7 @@ class Unit:
                 await self._mend(error)
             else:
                 self.finished_until({batch.topic: batch.end})
+                self._in_hand = None
                 return
 
     async def _between(self) -> None:

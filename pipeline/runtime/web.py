@@ -10,13 +10,13 @@ import socket
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web as http
-from faust.types import TP
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from pipeline.core.agent import Definition
 from pipeline.core.errors import Misconfigured
 from pipeline.core.routing import encode_key, partition_of
 from pipeline.core.views import Claims, View
+from pipeline.runtime.lag import Lag
 from pipeline.runtime.security import is_loopback
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.takeover import Tables
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("hardparts.web")
 
 LOOP_ANSWERS_WITHIN_S = 5.0
-HIGHWATERS_WITHIN_S = 1.0
 
 
 def install(app: "App", router: http.UrlDispatcher) -> None:
@@ -78,7 +77,7 @@ class Pages:
 
     def __init__(self, app: "App") -> None:
         self._app = app
-        self._ends: dict[TP, int] = {}
+        self._lag = Lag(app, app.context.now_ms)
 
     async def live(self, _: http.Request) -> http.Response:
         """200 unless this process hangs or is about to end. A worker that waits for a dependency is alive."""
@@ -108,7 +107,7 @@ class Pages:
         for unit in app.units:
             unit.head.refresh()
         metrics.in_flight.set(app.context.demand.in_flight)
-        await self._refresh_lag()
+        await self._lag.refresh()
         return http.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def state(self, request: http.Request) -> http.Response:
@@ -160,32 +159,6 @@ class Pages:
         except TimeoutError:
             return False
         return True
-
-    async def _refresh_lag(self) -> None:
-        app, lag = self._app, self._app.context.metrics.lag
-        positions = {
-            TP(topic, unit.partition): (unit.agent.name, position)
-            for unit in app.units
-            for topic, position in unit.positions.items()
-        }
-        ends = await self._highwaters(set(positions))
-        lag.clear()  # partitions that went elsewhere
-        for tp, (agent, position) in positions.items():
-            end = ends.get(tp)
-            if end is not None:
-                lag.labels(agent, tp.topic, str(tp.partition)).set(max(end - position, 0))
-
-    async def _highwaters(self, partitions: set[TP]) -> dict[TP, int]:
-        """End offsets from the broker; while it doesn't answer, those that it told last."""
-        consumer: Any = self._app._consumer
-        try:
-            if partitions:
-                # Limited twice: in the thread for what is asked of the broker, here for a thread that is busy.
-                asked = consumer.group.ends(partitions, HIGHWATERS_WITHIN_S)
-                self._ends = await asyncio.wait_for(asked, 2 * HIGHWATERS_WITHIN_S)
-        except Exception as error:  # noqa: BLE001 - metrics answer whatever happens to the broker
-            log.debug("end offsets: %s: %s", type(error).__name__, error)
-        return self._ends
 
 
 def may_not_read_state(settings: Settings, authorization: str) -> http.Response | None:

@@ -155,6 +155,10 @@ def test_a_blocked_worker_is_alive_and_ready_and_shows_what_it_waits_for(cli: Co
         waited = [sample(text, "hardparts_blocked_seconds")[labels] for text in (first, second)]
         assert 0 < waited[0] < waited[1]  # brought up to date at every reading
         assert sum(sample(second, "hardparts_lag_records").values()) == 2
+        aged = [sample(text, "hardparts_lag_seconds") for text in (first, second)]
+        place = f'{{agent="postman",partition="{partition}",topic="letters"}}'
+        assert 0 < aged[0][place] < aged[1][place]
+        assert sorted(aged[1].values()) == [0, aged[1][place]]
         (tmp_path / "go-on").write_text("")
         until(f"{url}/state/seen/bob", lambda answer: answer[1].get("value") == 2)
         _, text = get(f"{url}/metrics")
