@@ -38,6 +38,7 @@ KAFKA_FIXTURES = {"kafka", "kafka3"}
 # Each test of these starts several processes and takes seconds; `make check` runs them, `make test` stays under 90 s.
 SLOW = {
     "test_broker_build",
+    "test_changelog_checks",
     "test_cli_doctor",
     "test_cli_state",
     "test_cli_topics",
@@ -49,6 +50,7 @@ SLOW = {
     "test_expiry_worker",
     "test_faulty_answers",
     "test_faust_commands",
+    "test_hostile_generator",
     "test_hostile_records",
     "test_hostile_worker",
     "test_postgres_outage",
