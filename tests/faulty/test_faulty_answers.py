@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.behaviour.place import Place
-from tests.faulty.broker import FaultyBroker, NoGo, binary
+from tests.faulty.broker import FaultyBroker, binary
+from tests.goprogram import NoGo
 from tests.kafka.waiting import until
 from tests.oracle.generator import Made, Mix, generate
 from tests.oracle.journal import Journal

@@ -9,8 +9,10 @@ from typing import Literal
 
 import pytest
 
+from tests.goprogram import NoGo
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.jars import KafkaUnavailable, jars, java
+from tests.kafka.links import LinkedCluster
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +35,27 @@ def changelog(kafka: KafkaCluster) -> str:
     return topic
 
 
+@pytest.fixture(scope="session")
+def linked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LinkedCluster]:
+    """One broker at the other end of a link; a test that makes it bad makes it well again."""
+    _needs_kafka()
+    try:
+        cluster = LinkedCluster(tmp_path_factory.mktemp("linked"))
+    except NoGo as reason:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"the bad link can't be compiled: {reason}")
+    with cluster:
+        yield cluster
+
+
 def _cluster(brokers: Literal[1, 3], directories: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    _needs_kafka()
+    with KafkaCluster(brokers, directories.mktemp(f"kafka-{brokers}")) as cluster:
+        yield cluster
+
+
+def _needs_kafka() -> None:
     try:
         java()
         jars()
@@ -41,5 +63,3 @@ def _cluster(brokers: Literal[1, 3], directories: pytest.TempPathFactory) -> Ite
         if os.environ.get("CI"):
             pytest.fail(f"real Kafka is a must in CI: {reason}", pytrace=False)
         pytest.skip(f"real Kafka: {reason}")
-    with KafkaCluster(brokers, directories.mktemp(f"kafka-{brokers}")) as cluster:
-        yield cluster

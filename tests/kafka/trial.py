@@ -149,7 +149,7 @@ class Trial:
         """(topic, partition) → committed offset, where there is one."""
         return await answered(lambda: requests.committed(self.cluster.bootstrap, self.app_id))
 
-    async def committed_more_than(self, records: int, timeout_s: float = 60) -> None:
+    async def committed_more_than(self, records: float, timeout_s: float = 60) -> None:
         """Wait until the group's offsets add up to more than this: it advances."""
 
         async def advanced() -> bool:
