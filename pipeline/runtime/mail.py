@@ -29,6 +29,9 @@ LAST_REPLY_TIMEOUT_S = 120.0
 """The server files the mail before it answers the final dot; giving up early only makes doubts."""
 
 REPLY_CHARS_MAX = 200
+DATE_END_MS = 253_402_300_800_000
+"""The year 10000, which a mail's date can't say."""
+
 PORTS = {"none": 25, "starttls": 587, "implicit": 465}
 DEFAULT_SENDER = "notifications@localhost"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -87,9 +90,10 @@ class Mailer:
             raise Reject("the e-mail address is none")
         message = EmailMessage(policy=ASCII_HEADERS if recipient.isascii() else UTF8_HEADERS)
         message["From"] = sender
-        message["To"] = recipient
+        _address(message, recipient)
         message["Subject"] = subject
-        message["Date"] = formatdate(at_ms / 1000)
+        if 0 <= at_ms < DATE_END_MS:  # a record may say any time; without a date the server adds one
+            message["Date"] = formatdate(at_ms / 1000)
         message["Message-ID"] = f"<{msg_id}@{sender.rpartition('@')[2]}>"
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(text, cte="quoted-printable")  # no bare CR, NUL or overlong line reaches the server
@@ -119,6 +123,17 @@ class Mailer:
             await _dot(client)
         finally:
             client.close()
+
+
+def _address(message: EmailMessage, recipient: str) -> None:
+    """Write `To`; Reject when what a header makes of it is another address, or none: `=?utf-8?q?x?=@y` becomes x@y."""
+    try:
+        message["To"] = recipient
+        same = str(message["To"]) == recipient
+    except Exception:  # noqa: BLE001 - the parser of the standard library breaks on some, with errors of many kinds
+        same = False
+    if not same:
+        raise Reject("the e-mail address is none")
 
 
 async def _before_the_dot(client: SMTP, message: EmailMessage) -> None:

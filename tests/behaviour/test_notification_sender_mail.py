@@ -47,6 +47,21 @@ def test_a_line_break_in_an_address_injects_no_header(evil):
 
 
 @pytest.mark.parametrize(
+    "evil", ["=?utf-8?q?x?=@example.org", "=?utf-8?q?a=40b=2C?=@c", ".@.", "a@example.org.", "=?utf-8?b?!!!?=@c"]
+)
+def test_an_address_that_a_header_turns_into_another_or_that_none_can_hold_is_rejected(evil):
+    with pytest.raises(Reject):
+        compose(Mailer(None), evil)
+
+
+@pytest.mark.parametrize("at_ms", [-(2**63), -1, 253_402_300_800_000, 1_700_000_000_000_000_000, 2**63 - 1])
+def test_a_record_with_an_impossible_time_is_mailed_without_a_date(at_ms):
+    message = Mailer(None).compose("a@example.org", "A subject", "hello", MSG_ID, at_ms)
+    assert message["Date"] is None
+    assert b"A subject" in message.as_bytes()
+
+
+@pytest.mark.parametrize(
     "text", ["a\r\n.\r\nMAIL FROM:<x@y>", ".", "..", "x\r.\ry", "\0", "ü" * 2000, "-" * 5000, "", "\ud7ff"]
 )
 async def test_no_text_ends_the_message_early_or_is_changed(text):
