@@ -1,5 +1,6 @@
 """Steps 3 and 4 for one batch: deduplicate, run the agent's functions, stop at the first record that blocks."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +18,10 @@ from pipeline.runtime.outside import Outsider
 
 Place = tuple[str, int]
 """(topic, offset) of a record within its unit."""
+
+
+class HandlerCancelled(Exception):
+    """A handler ended in a CancelledError of its own: a bug of it, as any other exception."""
 
 
 @dataclass(slots=True)
@@ -97,6 +102,13 @@ class Handling:
             return await self.outsider.act(applied) if applied.outside else applied
         except ENGINE_ERRORS:
             raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():  # the unit ends
+                raise
+            cancelled = HandlerCancelled("what the handler awaited was cancelled, and not by the unit's end")
+            cancelled.__cause__ = error
+            return failed(item, cancelled, self.agent)
         except Exception as error:  # noqa: BLE001 - as above
             return failed(item, error, self.agent)
 

@@ -1,5 +1,6 @@
 """A record that blocks keeps its place: what is before it is finished, what is behind it waits (E3)."""
 
+import asyncio
 import logging
 
 import pytest
@@ -95,3 +96,22 @@ def test_one_alert_opens_and_one_closes_however_many_attempts(away, caplog):  # 
     alerts = [message for message in caplog.messages if message.startswith("ALERT")]
     assert [alert.split()[1] for alert in alerts] == ["opened", "closed"]
     assert "reason='ledger'" in alerts[0]
+
+
+def test_a_handler_that_ends_in_a_cancellation_of_its_own_blocks_as_any_bug_does():
+    async def given_up(event):
+        if event.data["msg"] == "b":
+            asked = asyncio.ensure_future(asyncio.sleep(60))
+            asked.cancel()
+            await asked
+        return []
+
+    kit = Kit(small_agent({"comment.created": given_up}), attempts_max=2)
+    for text in "abc":
+        kit.given("comment.created", user_id=1, msg=text)
+    blocked = kit.then_blocked("bug")
+    assert blocked.record.offset == 1
+    assert "cancelled" in blocked.message
+    assert "given_up" in blocked.stack
+    kit.then_nothing_else()
+    assert kit.worker.unit(0).positions == {"user-events": 1}
