@@ -74,10 +74,7 @@ class Standbys:
 
     def _close(self, copy: Restoring) -> None:
         self._forget(copy)
-        try:
-            copy.store.close()
-        except Exception as error:  # noqa: BLE001 - the others must be closed too
-            log.warning("%s: %s: %s", copy.name, type(error).__name__, error)
+        copy.store.close()
 
     def _forget(self, copy: Restoring) -> None:
         with contextlib.suppress(KeyError):

@@ -1,7 +1,7 @@
 """A unit's local state: one RocksDB, written only with what the changelog has acknowledged."""
 
-import contextlib
 import errno
+import logging
 import os
 import shutil
 import time
@@ -13,6 +13,8 @@ from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdic
 
 from pipeline.core.errors import HardpartsError
 from pipeline.core.state import Row
+
+log = logging.getLogger("hardparts.store")
 
 FORMAT = b"1"
 OFFSET = b"_offset"
@@ -138,10 +140,17 @@ class Store:
         return StoreDamaged(str(error)) if _is_damage(error) else _unusable(self.path, error)
 
     def close(self) -> None:
-        """Write what is buffered and release the directory; a second time does nothing."""
-        if not self._closed:
-            self._closed = True
+        """Write what is buffered and release the directory; a second time does nothing.
+
+        What can't be written is logged, not raised: the changelog has it, and who closes has more to give back.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
             self._db.close()
+        except Exception as error:  # noqa: BLE001 - rocksdict has one type for all
+            log.warning("%s: not closed cleanly: %s", self.path, error)
 
 
 def _options(cache: Cache | None) -> Options:
@@ -197,8 +206,7 @@ def renewed(store: Store, cache: Cache | None, *, keep: bool) -> Store:
 
     keep: its directory stays under another name, to look at.
     """
-    with contextlib.suppress(Exception):  # a damaged one may not be able to write what it has buffered
-        store.close()
+    store.close()
     try:
         if keep:
             _set_aside(store.path)
