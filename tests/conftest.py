@@ -39,6 +39,7 @@ KAFKA_FIXTURES = {"kafka", "kafka3"}
 SLOW = {
     "test_broker_build",
     "test_changelog_checks",
+    "test_cli_bad_input",
     "test_cli_doctor",
     "test_cli_state",
     "test_cli_topics",

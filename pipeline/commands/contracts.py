@@ -1,11 +1,10 @@
 """`hardparts contracts explain`."""
 
-import sys
 from pathlib import Path
 
 import click
 
-from pipeline.commands.frame import FAILED, as_json, echo_json, framed, printable, settings_of
+from pipeline.commands.frame import FAILED, as_json, echo_json, framed, printable, settings_of, standard_input
 
 
 @click.group()
@@ -35,9 +34,10 @@ def explain(*, topic: str, path: str, app: str | None, contracts_dir: Path | Non
     known = load_contracts(directory)
     if topic not in known:
         raise Misconfigured(f"topic {topic!r} has no contract in {directory}: there are {', '.join(known) or 'none'}")
-    if path == "-" and sys.stdin.isatty():
+    source = standard_input() if path == "-" else None
+    if source is not None and source.isatty():
         click.echo(f"{topic} has {', '.join(known[topic].types)}. Type one event, then Ctrl-D:", err=True)
-    content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    content = source.read() if source is not None else Path(path).read_bytes()
     valid = True
     for verdict in judged(known[topic], content):
         valid = valid and verdict.valid

@@ -118,7 +118,9 @@ def _row(error: "ErrorRecord") -> dict[str, Any]:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None
+    from pipeline.ops.errors import number
+
+    return number(text)
 
 
 def _text(data: bytes | None) -> str | None:

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
 
@@ -54,6 +54,7 @@ def framed(function: F) -> F:
         for name in ("aiokafka", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what they would say, the error line says
         try:
+            _require_text(kwargs)
             code = function(*args, **kwargs)
         except Misconfigured as error:
             code = _failed(error, WRONG_USE)
@@ -87,7 +88,7 @@ def printable(data: bytes | str | None) -> str:
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error while the block runs, if that is a terminal; call it with (done, total)."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
     from rich.console import Console
@@ -96,6 +97,20 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def standard_input() -> BinaryIO:
+    """What is piped in; Misconfigured when a caller has closed it."""
+    if sys.stdin is None:
+        raise Misconfigured("standard input is closed: name a file, or give </dev/null")
+    return sys.stdin.buffer
+
+
+def _require_text(arguments: dict[str, Any]) -> None:
+    """Misconfigured for an argument that isn't UTF-8: neither a key nor a name can be. Paths may be anything."""
+    for name, value in arguments.items():
+        if name != "path" and isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
+            raise Misconfigured(f"{name.strip('_').replace('_', '-')} isn't UTF-8 text: {value!r}")
 
 
 def _failed(error: object, code: int) -> int:

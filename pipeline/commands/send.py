@@ -2,13 +2,20 @@
 
 import asyncio
 import logging
-import os
-import sys
 from pathlib import Path
 
 import click
 
-from pipeline.commands.frame import FAILED, as_json, cluster_options, echo_json, framed, progress, settings_of
+from pipeline.commands.frame import (
+    FAILED,
+    as_json,
+    cluster_options,
+    echo_json,
+    framed,
+    progress,
+    settings_of,
+    standard_input,
+)
 
 
 @click.command()
@@ -29,11 +36,11 @@ def send(*, topic: str, path: str, broker: str | None, app: str | None, app_id: 
     logging.getLogger("hardparts.producer").setLevel(logging.CRITICAL)  # the one line of the error says it
 
     settings = settings_of(broker=broker, app=app, app_id=app_id)
-    source = sys.stdin.fileno() if path == "-" else os.open(path, os.O_RDONLY)
+    source = standard_input() if path == "-" else Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed below
     size = Path(path).stat().st_size if path != "-" else 0
     try:
         with progress(f"sending to {topic}") as bar:
-            confirmed = asyncio.run(send_(settings, topic, source, lambda _, read: bar(read, size or read)))
+            confirmed = asyncio.run(send_(settings, topic, source.fileno(), lambda _, read: bar(read, size or read)))
     except (Stopped, LineBroken) as error:
         if as_json:
             echo_json({"topic": topic, "confirmed": getattr(error, "confirmed", None), "error": str(error)})
@@ -41,7 +48,7 @@ def send(*, topic: str, path: str, broker: str | None, app: str | None, app_id: 
         return FAILED
     finally:
         if path != "-":
-            os.close(source)
+            source.close()
     if as_json:
         echo_json({"topic": topic, "confirmed": confirmed})
     else:

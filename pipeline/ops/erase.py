@@ -137,7 +137,7 @@ async def _ask(
         try:
             async with session.post(f"{worker.rstrip('/')}/erase", json=asked, allow_redirects=False) as reply:
                 body = await reply.json(content_type=None)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:  # the last: no name of a host
             why = str(error) or type(error).__name__
             said.append(
                 f"no worker answers at {worker} ({why}): start one (`hardparts worker`) or name it (--worker URL)"

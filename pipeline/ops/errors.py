@@ -8,6 +8,7 @@ from pipeline.ops.reading import partitions_of, read_to_end
 from pipeline.runtime.settings import Settings
 
 PREFIX = "hp-"
+DIGITS_MAX = 20
 
 
 class NoSuchError(HardpartsError):
@@ -26,8 +27,7 @@ class ErrorRecord(NamedTuple):
     @property
     def failed_at_ms(self) -> int:
         """When it failed last, milliseconds since the epoch; 0 when the record doesn't say."""
-        text = self.about.get("last-failed-at", "")
-        return int(text) if text.isdecimal() else 0
+        return number(self.about.get("last-failed-at")) or 0
 
 
 class Filter(NamedTuple):
@@ -66,21 +66,26 @@ async def listed(
 async def one(settings: Settings, id_: str) -> ErrorRecord:
     """The error record of this id; NoSuchError."""
     topic = settings.topic("errors")
-    partition, dash, offset = id_.partition("-")
-    if not dash or not partition.isdecimal() or not offset.isdecimal():
+    partition, offset = (number(part) for part in (id_.partition("-")[0], id_.partition("-")[2]))
+    if partition is None or offset is None:
         raise NoSuchError(f"{id_!r} is no id: `hardparts errors list` shows them, as <partition>-<offset>")
-    if int(partition) >= await partitions_of(settings, topic):
+    if partition >= await partitions_of(settings, topic):
         raise NoSuchError(f"no error record {id_}: {topic} has no partition {partition}")
-    async for record in read_to_end(settings, topic, [int(partition)], first=int(offset)):
-        if record.offset == int(offset):
+    async for record in read_to_end(settings, topic, [partition], first=offset):
+        if record.offset == offset:
             return _read(record)
         break
     raise NoSuchError(f"no error record {id_} in {topic}: it was never there, or its retention is over")
 
 
+def number(text: str | None) -> int | None:
+    """A count, an offset or a time as a header or an id has it; None when it is none."""
+    return int(text) if text is not None and text.isdecimal() and len(text) <= DIGITS_MAX else None
+
+
 def _read(record: Any) -> ErrorRecord:
     ours = {
-        name.removeprefix(PREFIX): value.decode(errors="replace")
+        name.removeprefix(PREFIX): (value or b"").decode(errors="replace")  # a header may have none
         for name, value in record.headers
         if name.startswith(PREFIX)
     }

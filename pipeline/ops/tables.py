@@ -55,7 +55,7 @@ async def ask_worker(worker: str, table: str, key: str, token: str = "") -> dict
         try:
             async with session.get(url, headers=headers, allow_redirects=False) as answer:
                 body = await answer.json(content_type=None)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:  # the last: no name of a host
             why = str(error) or type(error).__name__
             raise NoSuchRow(
                 f"no worker answers at {worker} ({why}): start one (`hardparts worker`) or name it with --worker URL"

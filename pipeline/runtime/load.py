@@ -12,7 +12,7 @@ from pipeline.runtime.settings import Settings
 def load_app(settings: Settings) -> App:
     """The application with all its agents declared and its contracts loaded; Misconfigured says what is wrong."""
     module_name, _, attribute = settings.app.partition(":")
-    if not module_name or not attribute:
+    if not module_name or not attribute or module_name.startswith("."):
         raise Misconfigured(f"HARDPARTS_APP is module:attribute, not {settings.app!r}")
     here = str(Path.cwd())
     if here not in sys.path:
