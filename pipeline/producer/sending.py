@@ -5,7 +5,7 @@ import logging
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import repeat
 
 from aiokafka.errors import KafkaError
@@ -18,6 +18,7 @@ from pipeline.producer.errors import BadPartition, NonExistingTopic, ProducerErr
 from pipeline.producer.lane import Lane
 from pipeline.producer.link import BATCH_BYTES_MAX, Link, Sent
 from pipeline.producer.message import Message
+from pipeline.producer.restarts import Restarts
 
 log = logging.getLogger("hardparts.producer")
 
@@ -35,6 +36,7 @@ class Search:
     attempts: int = 0
     bytes_max: int = BATCH_BYTES_MAX
     missing_since: float | None = None
+    restarts: Restarts = field(default_factory=Restarts)
 
     @property
     def messages_max(self) -> int:
@@ -97,6 +99,22 @@ class Sending:
             await self._send(lane, messages, search)
         except (ProducerError, KafkaError, OSError, TimeoutError) as error:
             await self._failed(lane, messages, error, search)
+        except Exception as error:
+            if search.restarts.allows(error):
+                raise
+            await self._escalate(lane, messages, error, search)
+
+    async def _escalate(self, lane: Lane, messages: Sequence[Message], error: Exception, search: Search) -> None:
+        """A fault of our own goes on: halve to one message, which is given up if the cluster answers."""
+        if len(messages) > 1:
+            search.suspects = len(messages)
+            return
+        await self._link.refresh()
+        search.attempts = search.restarts.failures
+        where = f"{lane.id.topic}[{lane.id.partition}]"
+        final = Undeliverable("escalated", None, f"{where}: sending failed {search.attempts} times: {error!r}")
+        self._give_up(lane, messages, final, search)
+        search.suspects, search.attempts, search.restarts = 0, 0, Restarts()
 
     def _take(self, lane: Lane, search: Search) -> list[Message]:
         share = max(BYTES_FLOOR, min(search.bytes_max, self._buffer.limits.memory_bytes // 4))

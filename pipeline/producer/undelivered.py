@@ -32,6 +32,6 @@ def from_row(id_: bytes, row: bytes) -> Undelivered:
 
 
 def id_of(lane: LaneId, sequence: int, message: Message) -> str:
-    """The same for the same message, also when a crash makes it be refused twice."""
+    """The same for the same message, also when a crash makes it be refused twice; a lane's ids sort as its messages."""
     partition = "" if lane.partition is None else str(lane.partition)
-    return f"{lane.topic}-{partition}-{sequence}-{message.timestamp_ms}"
+    return f"{lane.topic}-{partition}-{sequence:012d}-{message.timestamp_ms}"
