@@ -36,7 +36,7 @@ ENV PATH=/opt/hardparts/bin:$PATH \
 USER 10001:10001
 WORKDIR /var/lib/hardparts
 VOLUME /var/lib/hardparts
-EXPOSE 6066
+EXPOSE 6066 6070
 # Live, not ready: a worker that recovers its state for minutes must not be restarted for it.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['HARDPARTS_WEB_PORT'] + '/health/live', timeout=4)"]

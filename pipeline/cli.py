@@ -13,6 +13,11 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "worker": ("pipeline.commands.worker:worker", "Run one worker process with all agents."),
     "topics": ("pipeline.commands.topics:topics", "Compare the topics with the catalogue, and create them."),
     "send": ("pipeline.commands.send:send", "Send JSON lines to a topic."),
+    "gateway": ("pipeline.commands.gateway:gateway", "Take events over HTTP, and answer for them."),
+    "undelivered": (
+        "pipeline.commands.undelivered:undelivered",
+        "What Kafka refused of a gateway's: list, send again.",
+    ),
     "tables": ("pipeline.commands.tables:tables", "Show the agents' state."),
     "erase": ("pipeline.commands.erase:erase", "Erase one user, and say what is left where."),
     "errors": ("pipeline.commands.errors:errors", "Show what was rejected, and why."),

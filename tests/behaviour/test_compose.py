@@ -2,6 +2,7 @@
 run as local processes, since a machine that runs tests may have no Docker.
 """
 
+import json
 import os
 import pwd
 import re
@@ -10,6 +11,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.error
+import urllib.request
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -37,7 +41,7 @@ from tests.kafka.jars import jars, java
 COMPOSE = load()
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 KAFKA = ("kafka-1", "kafka-2", "kafka-3")
-OURS = ("topics", "worker")
+OURS = ("topics", "worker", "gateway")
 # What the image's scripts run, by the name of the script.
 KAFKA_SCRIPTS = {"kafka-broker-api-versions.sh": "org.apache.kafka.tools.BrokerApiVersionsCommand"}
 
@@ -299,3 +303,26 @@ def test_topics_are_applied_and_two_workers_become_healthy(tmp_path: Path) -> No
             )
             check = [sys.executable, *health_check(SERVICES["worker"])[1:]]
             wait_healthy(worker, lambda check=check, own=own: succeeds(check, own), home / "log")  # type: ignore[misc]
+
+
+def test_the_gateway_becomes_healthy_without_a_broker_and_takes_an_event_with_its_token(tmp_path: Path) -> None:
+    service = SERVICES["gateway"]
+    port = free_port()
+    moved = Moved({f"{name}:9092": f"127.0.0.1:{free_port()}" for name in KAFKA})
+    settings = moved.all(environment(service)) | {
+        "PYTHONPATH": str(REPOSITORY), "HARDPARTS_WEB_HOST": "127.0.0.1",
+        "HARDPARTS_GATEWAY_PORT": str(port), "HARDPARTS_DATA_DIR": str(tmp_path / "data"),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "pipeline", *service["command"]]
+    with running(command, tmp_path / "log", settings, cwd=tmp_path) as process:
+        check = [sys.executable, *health_check(service)[1:]]
+        wait_healthy(process, lambda: succeeds(check, settings), tmp_path / "log")
+        data = {"user_id": 1, "team_id": 2}
+        body = json.dumps({"msg_id": str(uuid.uuid4()), "type": "team.joined", "data": data}).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/events/team-events", body)
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(request, timeout=30)
+        request.add_header("Authorization", f"Bearer {settings['HARDPARTS_WEB_TOKEN']}")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert answer.status == 202
+    assert (tmp_path / "data" / settings["HARDPARTS_INSTANCE"] / "spill").is_dir()

@@ -12,6 +12,7 @@ import pytest
 
 from agents.app import app
 from pipeline.cli import COMMANDS, main
+from pipeline.gateway.metrics import GatewayMetrics
 from pipeline.runtime.load import load_app
 from pipeline.runtime.metrics import Metrics
 from pipeline.runtime.settings import Settings, read_settings
@@ -226,16 +227,16 @@ def test_the_reference_lists_every_metric_with_its_labels():
 
 
 def metric_labels() -> dict[str, set[str]]:
-    collectors = Metrics().registry._collector_to_names
     labels = {}
-    for collector in collectors:
+    for collector in (*Metrics().registry._collector_to_names, *GatewayMetrics().registry._collector_to_names):
         name = collector._name + ("_total" if collector._type == "counter" else "")
         labels[name] = set(collector._labelnames)
     return labels
 
 
 def test_the_reference_lists_every_page():
-    source = "".join((ROOT / "pipeline" / "runtime" / name).read_text() for name in ("web.py", "erase.py"))
+    served = ("runtime/web.py", "runtime/erase.py", "gateway/pages.py")
+    source = "".join((ROOT / "pipeline" / name).read_text() for name in served)
     pages = {path.replace("{key:.+}", "{key}") for path in re.findall(r'router\.add_[a-z]+\("([^"]+)"', source)}
     assert plain(REFERENCE, "HTTP") == pages
 

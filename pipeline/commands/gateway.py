@@ -1,0 +1,40 @@
+"""`hardparts gateway`: events over HTTP."""
+
+import asyncio
+import logging
+
+import click
+
+from pipeline.commands.frame import cluster_options, framed, settings_of
+
+
+@click.command()
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0: a free one [HARDPARTS_GATEWAY_PORT: 6070]."
+)
+@click.option(
+    "--loglevel",
+    default="warning",
+    show_default=True,
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="How much to log.",
+)
+@cluster_options
+@framed
+def gateway(*, port: int | None, loglevel: str, broker: str | None, app: str | None, app_id: str | None) -> None:
+    """Take events over HTTP, POST /events/TOPIC, into durable custody, and bring them to Kafka.
+
+    Prints `ready http://HOST:PORT`, also with Kafka away. SIGTERM and Ctrl-C stop it within 10 seconds; what Kafka
+    hasn't confirmed by then stays on the disk for the next start.
+    """
+    import uvloop
+
+    from pipeline.gateway.server import serve
+    from pipeline.ops.application import application
+
+    logging.basicConfig(
+        level=getattr(logging, loglevel.upper()), format="[%(asctime)s] %(levelname)s %(name)s: %(message)s"
+    )
+    application_ = application(settings_of(broker=broker, app=app, app_id=app_id, gateway_port=port))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(application_, lambda url: click.echo(f"ready {url}")))

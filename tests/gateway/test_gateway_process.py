@@ -1,0 +1,214 @@
+"""`hardparts gateway` as a process on the embedded broker: killed or stopped, what it accepted arrives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from pipeline.broker import EmbeddedBroker
+from pipeline.runtime.admin import connect
+from pipeline.runtime.settings import read_settings
+from tests.behaviour.commandline import CommandLine
+from tests.gateway.gateways import TOPIC, Client, comment
+from tests.kafka.waiting import until
+from tests.oracle.truth import read
+
+USERS = 10
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker(data=tmp_path / "broker") as running:
+        yield running
+
+
+@pytest.fixture
+def cli(broker: EmbeddedBroker, tmp_path: Path) -> CommandLine:
+    line = CommandLine(broker.url, tmp_path, partitions="3", gateway_port="0")
+    line("topics", "apply").fine()
+    return line
+
+
+def log_of(cli: CommandLine) -> Path:
+    return Path(cli.environment["HARDPARTS_DATA_DIR"]).parent / "log"
+
+
+@asynccontextmanager
+async def running(cli: CommandLine, **settings: str) -> AsyncIterator[tuple[subprocess.Popen[str], Client]]:
+    log = log_of(cli)
+    with log.open("a") as stderr, cli.running("gateway", stderr=stderr, **settings) as process:  # a pipe would fill up
+        assert process.stdout is not None
+        line = await asyncio.to_thread(process.stdout.readline)
+        assert line.startswith("ready http://127.0.0.1:"), log.read_text()
+        async with Client(line.removeprefix("ready ").strip()) as ask:
+            yield process, ask
+
+
+class Writers:
+    """A writer a user, one event after another, each sent until it is accepted; what was, in order."""
+
+    def __init__(self) -> None:
+        self.accepted: dict[int, list[str]] = {user: [] for user in range(USERS)}
+        self.stopped = False
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.accepted.values()))
+
+    async def write(self, ask: Client) -> None:
+        """Until `stopped`, or the gateway is gone; each user's last event is sent again then, by the next call."""
+        await asyncio.gather(*(self._write(ask, user) for user in self.accepted))
+
+    async def _write(self, ask: Client, user: int) -> None:
+        while not self.stopped:
+            event = comment(user, msg=str(len(self.accepted[user])))
+            try:
+                answer = await ask.post(event)
+            except aiohttp.ClientError:
+                return
+            assert answer.status == 202, answer
+            self.accepted[user].append(event["msg_id"])
+
+
+async def arrived(broker: EmbeddedBroker) -> dict[int, list[str]]:
+    """user → msg_ids in the order of their first occurrences; every record under its user's key."""
+    found: dict[int, list[str]] = {user: [] for user in range(USERS)}
+    for records in (await read(broker.bootstrap, [TOPIC]))[TOPIC].values():
+        for record in records:
+            event = json.loads(record.value or b"")
+            user = event["data"]["user_id"]
+            assert record.key == str(user).encode()
+            found[user].append(event["msg_id"])
+    return {user: list(dict.fromkeys(ids)) for user, ids in found.items()}
+
+
+def missing(writers: Writers, found: dict[int, list[str]]) -> set[str]:
+    return {id_ for user, ids in writers.accepted.items() for id_ in set(ids) - set(found[user])}
+
+
+def accepted_in_order(writers: Writers, found: dict[int, list[str]]) -> bool:
+    """Others may stand in between: of a request that was taken, and whose answer the kill took."""
+    return all([id_ for id_ in found[user] if id_ in set(ids)] == ids for user, ids in writers.accepted.items())
+
+
+async def test_killed_in_an_outage_and_started_without_kafka_everything_accepted_arrives_in_order(
+    cli: CommandLine, broker: EmbeddedBroker
+) -> None:
+    writers = Writers()
+    async with running(cli) as (process, ask):
+        writing = asyncio.create_task(writers.write(ask))
+        await until(lambda: writers.count > 300, 60, "it accepts")
+        await asyncio.to_thread(broker.kill)
+        before = writers.count
+        await until(lambda: writers.count > before + 500, 60, "it accepts without a broker")
+        process.kill()
+        await asyncio.wait_for(writing, 60)
+    async with running(cli) as (process, ask):  # Kafka is away from the start
+        assert (await ask("GET", "/health/ready")).status == 200
+        assert await ask.waiting() >= 500
+        writing = asyncio.create_task(writers.write(ask))
+        before = writers.count
+        await until(lambda: writers.count > before + 300, 60, "it accepts without a broker")
+        process.kill()
+        await asyncio.wait_for(writing, 60)
+    await asyncio.to_thread(broker.start)
+    async with running(cli) as (process, ask):
+        writing = asyncio.create_task(writers.write(ask))
+        before = writers.count
+        await until(lambda: writers.count > before + 100, 60, "it accepts")
+        writers.stopped = True
+        await asyncio.wait_for(writing, 60)
+        await until(lambda: empty(ask), 60, "custody is empty")
+    found = await arrived(broker)
+    assert writers.count > 1_200
+    assert missing(writers, found) == set()
+    assert accepted_in_order(writers, found)
+
+
+async def empty(ask: Client) -> bool:
+    return await ask.waiting() == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+async def test_told_to_stop_it_answers_what_it_took_and_leaves_the_rest_for_the_next_start(
+    cli: CommandLine, broker: EmbeddedBroker, how: signal.Signals
+) -> None:
+    await asyncio.to_thread(broker.kill)
+    writers = Writers()
+    async with running(cli) as (process, ask):
+        writing = asyncio.create_task(writers.write(ask))
+        await until(lambda: writers.count > 200, 60, "it accepts")
+        began = asyncio.get_running_loop().time()
+        process.send_signal(how)
+        out, _ = await asyncio.wait_for(asyncio.to_thread(process.communicate), 60)
+        err = log_of(cli).read_text()
+        took_s = asyncio.get_running_loop().time() - began
+        await asyncio.wait_for(writing, 60)
+    assert process.returncode == 0, err
+    assert took_s < 30  # 10 s where nothing else wants the processor
+    assert "messages in custody" in err
+    assert "Traceback" not in err
+    assert out == ""
+    await asyncio.to_thread(broker.start)
+    async with running(cli) as (process, ask):
+        await until(lambda: empty(ask), 60, "custody is empty")
+    found = await arrived(broker)
+    assert missing(writers, found) == set()
+    assert accepted_in_order(writers, found)
+
+
+async def limit_records(broker: EmbeddedBroker, bytes_max: int) -> None:
+    async with connect(read_settings(broker=broker.url)) as admin:
+        await admin.configure(TOPIC, {"max.message.bytes": str(bytes_max)})
+
+
+async def test_what_kafka_refused_is_sent_again_through_kills_in_the_middle_of_it(
+    cli: CommandLine, broker: EmbeddedBroker
+) -> None:
+    await limit_records(broker, 20_000)
+    events = [comment(number % USERS, "x" * 30_000) for number in range(230)]
+
+    async def kept(ask: Client, count: int) -> bool:
+        return await ask.sample("hardparts_gateway_undelivered_messages") == count
+
+    async with running(cli) as (process, ask):
+        for at in range(0, len(events), 23):
+            assert (await ask.post(*events[at : at + 23])).status == 202
+        await until(lambda: kept(ask, 230), 60, "all refused")
+        listed = cli("undelivered", "list", "--json", "--gateway", ask.url).fine().rows
+        assert {row["error"] for row in listed} == {"message_too_large"}
+        assert sorted(json.loads(row["value"])["msg_id"] for row in listed) == sorted(e["msg_id"] for e in events)
+        assert len(cli("undelivered", "list", "--gateway", ask.url).fine().out.splitlines()) == 230
+        await limit_records(broker, 1_000_000)
+        done = await ask("POST", "/undelivered/replay?until_ms=9999999999999")
+        assert done.body == {"replayed": 100, "more": True}
+        again = asyncio.create_task(ask("POST", "/undelivered/replay?until_ms=9999999999999"))
+        await asyncio.sleep(0)
+        process.kill()
+        with suppress(aiohttp.ClientError):
+            await asyncio.wait_for(again, 60)
+    async with running(cli) as (process, ask):
+        left = await ask.sample("hardparts_gateway_undelivered_messages")
+        assert 30 <= left <= 130
+        replayed = cli("undelivered", "replay", "--json", "--gateway", ask.url).fine().rows
+        assert replayed == [{"replayed": left}]
+        assert cli("undelivered", "replay", "--json", "--gateway", ask.url).fine().rows == [{"replayed": 0}]
+        assert cli("undelivered", "list", "--json", "--gateway", ask.url).fine().rows == []
+        await until(lambda: empty(ask), 60, "custody is empty")
+    found = await arrived(broker)
+    sent = {user: [e["msg_id"] for e in events if e["data"]["user_id"] == user] for user in range(USERS)}
+    assert {user: set(ids) for user, ids in found.items()} == {user: set(ids) for user, ids in sent.items()}
+
+
+async def test_a_gateway_that_is_away_or_another_program_is_named(cli: CommandLine) -> None:
+    said = cli("undelivered", "list", "--gateway", "http://127.0.0.1:1").failed(1)
+    assert "no gateway answers at http://127.0.0.1:1" in said
+    assert "--gateway URL" in said
