@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "pipeline.commands.undelivered:undelivered",
         "What Kafka refused of a gateway's: list, send again.",
     ),
+    "outbox": ("pipeline.commands.outbox:outbox", "Relay the rows of an SQL outbox table to Kafka."),
     "tables": ("pipeline.commands.tables:tables", "Show the agents' state."),
     "erase": ("pipeline.commands.erase:erase", "Erase one user, and say what is left where."),
     "errors": ("pipeline.commands.errors:errors", "Show what was rejected, and why."),

@@ -69,7 +69,7 @@ class Database:
         """
         if upserts:
             try:
-                await asyncio.wait_for(_in_thread(lambda: self._write(upserts)), ANSWER_TIMEOUT_S)
+                await asyncio.wait_for(in_thread(lambda: self._write(upserts)), ANSWER_TIMEOUT_S)
             except TimeoutError as error:
                 raise Blocking(f"no answer within {ANSWER_TIMEOUT_S:g} s", "database") from error
 
@@ -82,7 +82,7 @@ class Database:
         wanted = set(columns)
         try:
             await asyncio.wait_for(
-                _in_thread(lambda: self._guarded(lambda: self._erase(wanted, key, dry_run, found))), ANSWER_TIMEOUT_S
+                in_thread(lambda: self._guarded(lambda: self._erase(wanted, key, dry_run, found))), ANSWER_TIMEOUT_S
             )
         except TimeoutError as error:
             raise Blocking(f"no answer within {ANSWER_TIMEOUT_S:g} s", "database") from error
@@ -106,7 +106,7 @@ class Database:
         try:
             return work()
         except (SQLAlchemyError, *BIND_ERRORS, OSError) as error:
-            raise Blocking(_reason(error), "database") from error
+            raise Blocking(reason_of(error), "database") from error
 
     def _connected(self) -> Engine:
         with self._connecting:  # each unit writes in a thread of its own
@@ -153,7 +153,7 @@ class Database:
                     savepoint.rollback()
                     if not _is_data_fault(error):
                         raise
-                    reasons[position] = _reason(error)
+                    reasons[position] = reason_of(error)
             connection.rollback()
         return reasons
 
@@ -194,7 +194,7 @@ def _shape(upsert: Upsert) -> tuple[object, ...]:
 def _engine(url: URL) -> Engine:
     options: dict[str, Any] = {"pool_pre_ping": True, "hide_parameters": True}
     if url.get_backend_name() == "postgresql":
-        options["connect_args"] = _limits(url)
+        options["connect_args"] = limits_of(url)
     engine = create_engine(url, **options)
     if url.get_backend_name() == "sqlite":  # pysqlite begins nothing before a savepoint: what is probed would stay
         event.listen(engine, "connect", _begin_nothing)
@@ -202,7 +202,7 @@ def _engine(url: URL) -> Engine:
     return engine
 
 
-def _limits(url: URL) -> dict[str, Any]:
+def limits_of(url: URL) -> dict[str, Any]:
     """How long a silent server may keep us, where the URL says nothing else; libpq's words."""
     limits: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_S,
@@ -241,13 +241,14 @@ def _is_data_fault(error: Exception) -> bool:
     return any(word in str(error.orig) for word in ("binding parameter", "cannot adapt"))  # sqlite3's, psycopg's
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """What the driver said, in one line, without the statement's data."""
     cause = getattr(error, "orig", None) or error
     first_line = str(cause).strip().splitlines()[:1]
     return f"{type(cause).__name__}: {first_line[0] if first_line else ''}"[:300]
 
 
-async def _in_thread(work: Callable[[], None]) -> None:
+async def in_thread(work: Callable[[], None]) -> None:
     """`work` in a thread that the end of the process doesn't wait for, unlike an executor's."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()

@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     session_timeout_s: float = Field(30.0, ge=1)
     max_poll_interval_s: float = Field(1000.0, ge=1)
     database_url: str = Field("", repr=False)  # may hold a password
+    outbox_url: str = Field("", repr=False)  # may hold a password
+    outbox_table: str = "kafka_outbox"
+    outbox_keep_s: float | None = Field(None, ge=0, allow_inf_nan=False)
     smtp_url: SecretStr | None = None
     alert_webhook: str = Field("", repr=False)  # may hold a token
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"

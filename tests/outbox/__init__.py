@@ -1,0 +1,1 @@
+"""The outbox relay: databases, writers, a relay that is killed."""
