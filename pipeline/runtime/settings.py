@@ -17,7 +17,7 @@ DEFAULT_PORT = 9092
 class Settings(BaseSettings):
     """One field a setting; the environment variable is HARDPARTS_ and the field's name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="HARDPARTS_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="HARDPARTS_", extra="ignore", frozen=True, env_ignore_empty=True)
 
     broker: str = "kafka://127.0.0.1:9092"
     app: str = "agents.app:app"
@@ -35,8 +35,8 @@ class Settings(BaseSettings):
     demand: int = Field(50, ge=1, le=10_000)
     static_membership: bool = False
     standby_replicas: int = Field(0, ge=0, le=10)
-    session_timeout_s: float = Field(30.0, ge=1)
-    max_poll_interval_s: float = Field(1000.0, ge=1)
+    session_timeout_s: float = Field(30.0, ge=1, le=86_400)
+    max_poll_interval_s: float = Field(1000.0, ge=1, le=2_000_000)  # Kafka has 32 bits of ms
     database_url: str = Field("", repr=False)  # may hold a password
     outbox_url: str = Field("", repr=False)  # may hold a password
     outbox_table: str = "kafka_outbox"
@@ -64,6 +64,20 @@ class Settings(BaseSettings):
     @classmethod
     def _broker_is_reachable_by_name(cls, value: str) -> str:
         parse_brokers(value)
+        return value
+
+    @field_validator("instance")
+    @classmethod
+    def _instance_has_a_directory_of_its_own(cls, value: str) -> str:
+        if value in (".", ".."):
+            raise ValueError(f"{value!r} is no name of a directory: write another")
+        return value
+
+    @field_validator("web_host")
+    @classmethod
+    def _web_host_can_be_looked_up(cls, value: str) -> str:
+        if not _is_host(value):
+            raise ValueError(f"{value!r} is no host's name or address")
         return value
 
     @property
@@ -118,11 +132,20 @@ def parse_brokers(value: str) -> list[str]:
         host, colon, port = address.rpartition(":")
         if not colon:
             host, port = address, str(DEFAULT_PORT)
-        if not host or "://" in address or "@" in address or not port.isdigit() or not 0 < int(port) < 65536:
+        known = _is_host(host) and "://" not in address and "@" not in address
+        if not known or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             shown = f"…@{address.rpartition('@')[2]}" if "@" in address else part.strip()  # a password may stand there
             raise ValueError(f"{shown!r} is no broker address: write kafka://host:port[,host:port]")
         servers.append(f"{host}:{port}")
     return servers
+
+
+def _is_host(text: str) -> bool:
+    """Whether the system can be asked for this name or address: a part of a name has 1 to 63 letters."""
+    try:
+        return bool(text.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def read_settings(*, only: Collection[str] | None = None, **flags: object) -> Settings:
