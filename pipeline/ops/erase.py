@@ -89,7 +89,7 @@ async def what_stays(app: App, key: str, on_progress: Callable[[int, int], None]
         numbers = _partitions(key, found[name].partitions) if ordered else None
         held: defaultdict[int, int] = defaultdict(int)
         newest_ms = 0
-        async for record in read_to_end(settings, name, numbers, on_progress):
+        async for record in read_to_end(settings, name, numbers, on_progress, committed_only=False):
             if record.key is not None and record.key.decode(errors="replace").lower() == key:
                 held[record.partition] += 1
                 newest_ms = max(newest_ms, record.timestamp)

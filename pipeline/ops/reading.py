@@ -39,16 +39,18 @@ async def read_to_end(
     partitions: Iterable[int] | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
     first: int = 0,
+    committed_only: bool = True,
 ) -> AsyncIterator[Any]:
     """Records of `topic` up to the ends that its partitions have when this starts, in order within each partition.
 
-    on_progress: called with (offsets passed, offsets in all). first: the offset to begin at, in each. Raises
-    TopicMissing; BrokerAway when nothing arrives for STALLED_AFTER_S.
+    on_progress: called with (offsets passed, offsets in all). first: the offset to begin at, in each.
+    committed_only: leave out what transactions wrote that are open or were aborted. Raises TopicMissing; BrokerAway
+    when nothing arrives for STALLED_AFTER_S.
     """
     count = await partitions_of(settings, topic)
     wanted = [TopicPartition(topic, number) for number in (range(count) if partitions is None else partitions)]
     address = ",".join(settings.brokers)
-    async with reader(settings) as consumer:
+    async with reader(settings, committed_only) as consumer:
         consumer.assign(wanted)
         ends = await consumer.end_offsets(wanted)
         begins = {tp: max(offset, first) for tp, offset in (await consumer.beginning_offsets(wanted)).items()}
@@ -74,7 +76,7 @@ async def read_to_end(
 
 
 @asynccontextmanager
-async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
+async def reader(settings: Settings, committed_only: bool = True) -> AsyncIterator[AIOKafkaConsumer]:
     """A started consumer without a group; BrokerAway for what goes wrong with the broker while it is used."""
     consumer = AIOKafkaConsumer(
         **client_options(settings),
@@ -82,6 +84,7 @@ async def reader(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=FETCH_BYTES,
         fetch_max_wait_ms=100,
+        isolation_level="read_committed" if committed_only else "read_uncommitted",
         request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
     )
     try:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import OwnershipLost
+from pipeline.ops.reading import read_to_end
 from pipeline.runtime.ownership import ProducerBroken
+from pipeline.runtime.settings import read_settings
 from pipeline.runtime.transaction import TransactionalOwner
 from tests.kafka import requests, sizes
 from tests.kafka.cluster import KafkaCluster
@@ -61,6 +63,20 @@ async def test_rows_and_offsets_are_there_after_the_commit_and_not_before(
     await newer.commit({(changelog, 0): 7}, group)
     assert await committed_values(kafka, changelog) == [b"value"]
     assert await answered(lambda: requests.committed(kafka.bootstrap, group)) == {(changelog, 0): 7}
+
+
+async def test_commands_show_what_is_committed_and_nothing_else(
+    kafka: KafkaCluster, changelog: str, owners: list[TransactionalOwner]
+) -> None:
+    """`tables dump` and `errors list` beside a worker with exactly_once; `erase` counts whatever is on the disks."""
+    _, newer = owners
+    settings = read_settings(broker=kafka.bootstrap)
+    await newer.append_rows(changelog, 0, [[(b"k", b"newer")]])
+    await newer.begin()
+    await newer.append_rows(changelog, 0, [[(b"k", b"not yet")]])
+    assert [record.value async for record in read_to_end(settings, changelog)] == [b"newer"]
+    everything = read_to_end(settings, changelog, committed_only=False)
+    assert [record.value async for record in everything] == [b"older", b"newer", b"not yet"]
 
 
 async def test_an_abandoned_owner_does_not_hold_back_readers(
