@@ -25,6 +25,8 @@ from pipeline.runtime.token import HEADER, bearer
 
 ANSWER_WITHIN_S = 60.0
 MISDIRECTED = 421
+CALENDAR_END_MS = 253_402_300_800_000
+"""The year 10000. A retention of 2^63-1 ms says "for ever", and a record may say any time."""
 
 Place = Literal["state", "sql", "topic", "changelog"]
 
@@ -113,6 +115,8 @@ def _kept(config: dict[str, str], newest_ms: int, now_ms: float) -> str:
         kept = shown(int(config["retention.ms"]) / 1000)
         if until_ms < now_ms:
             return f"past the retention of {kept}: the broker removes it with its segment"
+        if until_ms >= CALENDAR_END_MS:
+            return f"stays for ever: retention {kept}"
         moment = datetime.fromtimestamp(until_ms / 1000, UTC).strftime("%Y-%m-%d")
         return f"stays until {moment} at the latest (retention {kept}, and until its segment is closed)"
     if "compact" in cleanup_policies(config):
