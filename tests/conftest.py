@@ -71,6 +71,7 @@ SLOW = {
     "test_spill",
     "test_state_machine",
     "test_web",
+    "test_worker_output",
 }
 
 

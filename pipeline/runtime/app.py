@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from importlib import metadata
@@ -240,7 +242,11 @@ class App(faust.App):
         shown = ",".join(map(str, partitions)) or "none"
         agents = ",".join(definition.name for definition in self.definitions)
         web = f"http://{self.settings.web_host}:{self.web_port}"
-        print(f"ready partitions={shown} agents={agents} web={web}", flush=True)
+        try:
+            print(f"ready partitions={shown} agents={agents} web={web}", flush=True)
+        except OSError as error:  # who read it is gone, or the disk behind it full: no reason to end
+            log.warning("standard output takes nothing more: %s", error.strerror)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered mustn't fail at the end
 
     @property
     def heartbeat_s(self) -> float:
