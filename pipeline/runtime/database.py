@@ -107,6 +107,13 @@ class Database:
             return work()
         except (SQLAlchemyError, *BIND_ERRORS, OSError) as error:
             raise Blocking(reason_of(error), "database") from error
+        except ImportError as error:
+            raise Blocking(
+                f"HARDPARTS_DATABASE_URL names a driver that isn't installed: {error}", "database"
+            ) from error
+        except (ValueError, TypeError) as error:  # what they say may be a part of the password
+            why = f"HARDPARTS_DATABASE_URL can't be used: {type(error).__name__}"
+            raise Blocking(why, "database") from None
 
     def _connected(self) -> Engine:
         with self._connecting:  # each unit writes in a thread of its own

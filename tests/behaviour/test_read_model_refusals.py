@@ -128,3 +128,19 @@ def test_a_database_that_does_not_answer_keeps_no_process_from_ending(path):
     ended = subprocess.run(command, timeout=30, capture_output=True, text=True, check=True)
     assert ended.stdout == "waits\n"
     rival.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql+psycopg2://u:secret@h/y", "a driver that isn't installed: No module named 'psycopg2'"),
+        ("mysql://u:secret@h/y", "a driver that isn't installed: No module named 'MySQLdb'"),
+        ("postgresql://u:secret@h:secret/y", "can't be used: ValueError"),
+        ("sqlite:///x?timeout=secret", "can't be used: ValueError"),
+    ],
+)
+async def test_a_url_that_cannot_be_used_blocks_its_agent_and_not_the_worker(url, said):
+    with pytest.raises(Blocking, match="HARDPARTS_DATABASE_URL ") as blocked:
+        await Database(url, METADATA).write([author("a")])
+    assert said in blocked.value.message
+    assert "secret" not in blocked.value.message
