@@ -65,7 +65,7 @@ class Unit:
         self._news = asyncio.Event()
         self.inbox = Inbox(self.name, partition, reseek, self._news)
         self.errands = Errands(self._news)
-        self._released = False
+        self._released, self.whole = False, True
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
@@ -305,12 +305,14 @@ class Unit:
         return self.store.get(row)  # not bound once: taking ownership anew may replace the store
 
     async def _mend(self, error: BaseException) -> None:
+        self.whole = False  # who reads this state now may read what another owner has changed, or what isn't back yet
         if isinstance(error, StoreDamaged):
             log.warning("%s: local state is damaged, set aside and rebuilt: %s", self.name, error)
             self.store = renewed(self.store, self.store.cache, keep=True)
         else:
             log.warning("%s: %s; taking ownership anew if the group still gives it to us", self.name, error)
         await self._take_anew()
+        self.whole = True
 
     async def _take_anew(self) -> None:
         """A new producer under the same id, a fence, and recovery up to it; only while the group says we own this."""

@@ -19,6 +19,7 @@ from pipeline.core.views import Claims, View
 from pipeline.runtime.lag import Lag
 from pipeline.runtime.security import is_loopback
 from pipeline.runtime.settings import Settings
+from pipeline.runtime.store import StoreFailed
 from pipeline.runtime.takeover import Tables
 from pipeline.runtime.token import HEADER, shows
 from pipeline.runtime.unit import Unit
@@ -138,11 +139,16 @@ class Pages:
                 )
             units = [unit]
         row = view.row_of(key.lower())
-        for unit in units:
-            value = unit.store.get(row)
-            if value is not None:
-                shown = {"key": view.show_key(row), "value": view.show_value(value), "partition": unit.partition}
-                return http.json_response(shown)
+        try:
+            found = [(value, unit) for unit in units if unit.whole and (value := unit.store.get(row)) is not None]
+        except StoreFailed as error:  # its unit meets it with the next record
+            return _problem(503, f"the state of {definition.name} can't be read: {error}")
+        if found:
+            value, unit = found[0]
+            shown = {"key": view.show_key(row), "value": view.show_value(value), "partition": unit.partition}
+            return http.json_response(shown)
+        if not all(unit.whole for unit in units):
+            return _problem(503, f"the state of {definition.name} is taken over anew")
         return _problem(404, f"{table} has no {key}")
 
     def _count(self, definition: Definition) -> int:
