@@ -32,7 +32,7 @@ GUARANTEES = get_args(Settings.model_fields["processing_guarantee"].annotation)
 
 @click.command()
 @click.option("--events", type=click.IntRange(1), default=60_000, show_default=True, help="Records of input.")
-@click.option("--kills", type=click.IntRange(0), default=8, show_default=True, help="SIGKILLs of workers.")
+@click.option("--kills", type=click.IntRange(0), default=10, show_default=True, help="SIGKILLs of workers.")
 @click.option("--broker-kills", type=click.IntRange(0), default=0, show_default=True, help="SIGKILLs of brokers.")
 @click.option("--brokers", type=click.Choice(["1", "3"]), default="1", show_default=True)
 @click.option("--guarantee", type=click.Choice(GUARANTEES), default=GUARANTEES[0], show_default=True)

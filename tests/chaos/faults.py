@@ -10,8 +10,9 @@ from pathlib import Path
 
 from tests.chaos.brokers import broker_is_killed
 from tests.chaos.crew import Crew
+from tests.chaos.mailing import Mailing
 from tests.chaos.paced import PacedFeed
-from tests.chaos.plan import AT_SEND, Fault
+from tests.chaos.plan import AT_SEND, OF_MAILS, Fault
 from tests.chaos.watch import Watch
 from tests.kafka.trial import Trial
 from tests.oracle.process import Worker
@@ -26,6 +27,7 @@ class Scene:
 
     trial: Trial
     crew: Crew
+    mailing: Mailing
     feed: PacedFeed
     watch: Watch
     away: Path
@@ -44,6 +46,8 @@ async def do(scene: Scene, fault: Fault) -> str:
 
 async def _crash(scene: Scene, fault: Fault) -> str:
     """A worker starts armed, and dies at its point."""
+    if fault.point in OF_MAILS:
+        return await _crash_of_mails(scene, fault)
     crew, blocks = scene.crew, fault.point == "while-blocked"
     if blocks:
         scene.away.touch()
@@ -61,6 +65,15 @@ async def _crash(scene: Scene, fault: Fault) -> str:
         scene.away.unlink(missing_ok=True)
     scene.strikes()
     return f"{armed.instance} died at pass {fault.passes}{shoves}"
+
+
+async def _crash_of_mails(scene: Scene, fault: Fault) -> str:
+    """The same of the worker that mails what the others put out; the next one goes on, on its disk."""
+    await scene.crew.whole()
+    mailer = scene.mailing.begin(crash_at=f"{fault.point}:{fault.passes}")
+    await scene.crew.struck(mailer)
+    scene.strikes()
+    return f"{mailer.instance} died at pass {fault.passes}"
 
 
 async def _shove(crew: Crew, armed: Worker, fault: Fault) -> str:

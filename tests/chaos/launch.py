@@ -3,6 +3,7 @@
 CHAOS_STRIKE=stop: the armed crash point stops the process (SIGSTOP) instead of killing it.
 CHAOS_STOP_AT_SEND=N: SIGSTOP between the check of the lease and the send of the Nth record batch for the changelog.
 CHAOS_AWAY=FILE: comments wait for a dependency, a file: while FILE exists, it is away.
+CHAOS_MAILED=1: notifications that `tests.chaos.mailing` picks have an address; the others are dropped.
 CHAOS_PLANTED=NAME: one of the bugs of `tests.chaos.planted.bugs`.
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 from pipeline.core.errors import Blocking
-from pipeline.core.event import Event
+from pipeline.core.event import Event, ReadOnly
 from pipeline.core.state import State
 from pipeline.runtime import crashpoints, run
 from pipeline.runtime.app import App
@@ -69,6 +70,23 @@ def wait_for_file(app: App, away: Path) -> None:
     handlers["comment.created"] = replace(handler, function=waiting)
 
 
+def give_addresses(app: App) -> None:
+    """Let notifications be mailed: those of the judged agent have no address."""
+    from tests.chaos.mailing import AGENT as MAILS
+    from tests.chaos.mailing import is_mailed
+
+    handlers = next(definition for definition in app.declared if definition.name == MAILS).handlers
+    handler = handlers["notification.requested"]
+
+    def addressed(event: Event) -> Any:
+        if not is_mailed(event.msg_id):
+            return []
+        data = ReadOnly(event.data.mutable() | {"email": "somebody@example.org"})
+        return handler.function(event._replace(data=data))
+
+    handlers["notification.requested"] = replace(handler, function=addressed)
+
+
 def main() -> None:
     """Change what the environment names, then run the command."""
     if os.environ.get("CHAOS_STRIKE") == "stop":
@@ -81,6 +99,8 @@ def main() -> None:
         app = load(settings)
         if away := os.environ.get("CHAOS_AWAY"):
             wait_for_file(app, Path(away))
+        if os.environ.get("CHAOS_MAILED"):
+            give_addresses(app)
         if name := os.environ.get("CHAOS_PLANTED"):
             from tests.chaos.planted.bugs import plant
 

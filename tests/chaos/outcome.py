@@ -7,7 +7,8 @@ import platform
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tests.chaos.plan import LEFT_OUT, Fault, Options
+from pipeline.runtime.crashpoints import POINTS
+from tests.chaos.plan import Fault, Options
 from tests.chaos.watch import Sample
 from tests.oracle.report import Report
 
@@ -59,7 +60,8 @@ class Outcome:
 
     def points(self) -> dict[str, int]:
         """How often each named point killed."""
-        counted = {fault.point: 0 for fault in self.plan if fault.kind == "crash"}
+        drawn = {fault.point for fault in self.plan if fault.kind == "crash"}
+        counted = {point: 0 for point in POINTS if point in drawn}
         for one in self.fired:
             if one.fault.kind == "crash":
                 counted[one.fault.point] += 1
@@ -76,7 +78,6 @@ class Outcome:
             "bound": self.bound,
             "kills": self.kills,
             "points": self.points(),
-            "left out": LEFT_OUT,
             "seconds": round(self.took_s, 1),
             "seconds to lag 0": self.lag_zero_s,
             "machine": {"cpus": os.cpu_count(), "python": platform.python_version()},

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tests.chaos.outcome import Outcome
 from tests.chaos.picture import kind_of, picture
-from tests.chaos.plan import LEFT_OUT
 
 REPEATED = "The schedule and the input are the same again; how processes interleave is not."
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
@@ -29,12 +28,11 @@ def page(outcome: Outcome) -> str:
         f"<h1>Chaos run: {verdict}</h1><p>{escape(setting)}.</p><p>{escape(outcome.bound)}</p>",
         f"<p>To repeat it: <code>{escape(options.command)}</code>. {REPEATED}</p>",
         f"<h2>What went wrong</h2><pre>{escape(outcome.failure)}</pre>" if outcome.failure else "",
-        f"<h2>Over time</h2>{picture(outcome.samples, outcome.fired)}",
+        f'<h2>Over time</h2><div class="scroll">{picture(outcome.samples, outcome.fired)}</div>',
         "<h2>Faults</h2>",
         _faults(outcome),
         "<h2>Named points</h2>",
         _table(("point", "SIGKILLs"), outcome.points().items()),
-        *(f"<p>Left out: <code>{escape(point)}</code>: {escape(reason)}.</p>" for point, reason in LEFT_OUT.items()),
         "<h2>The oracle</h2>",
         _oracle(outcome),
         "</body></html>\n",

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
+from math import floor, log10
 
 from tests.chaos.outcome import Fired
 from tests.chaos.watch import Sample
 
 WIDTH, LEFT, RIGHT = 1080, 70, 16
-PANEL, GAP, TOP, BOTTOM = 150, 34, 46, 30
+PANEL, GAP, TOP, BOTTOM = 150, 34, 57, 30
 HEIGHT = TOP + 2 * PANEL + GAP + BOTTOM
 TICKS = 4
+ROWS = 3
+"""Of the numbers of faults, so that those close together can be read."""
 LABEL = "events a second and lag over time, with the faults"
 SECONDS_A_TICK = (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 HOLE_S = 5.0
@@ -29,9 +32,9 @@ def picture(samples: Sequence[Sample], faults: Sequence[Fired]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{LABEL}">',
         _times(end_s),
+        *(_mark(fired, end_s) for fired in faults),
         _panel("events/s committed", "rate", _smooth(rates), TOP, end_s),
         _panel("lag, records", "lag", lags, second, end_s),
-        *(_mark(fired, end_s) for fired in faults),
         "</svg>",
     ]
     return "\n".join(parts)
@@ -63,7 +66,7 @@ def _x(at_s: float, end_s: float) -> float:
 
 
 def _panel(title: str, name: str, points: Sequence[Point], top: float, end_s: float) -> str:
-    highest = max([1.0, *(value for _, value in points)])
+    highest = TICKS * _step(max([1.0, *(value for _, value in points)]) / TICKS)
     lines = [f'<text class="title" x="{LEFT}" y="{top - 6}">{escape(title)}</text>']
     for tick in range(TICKS + 1):
         y, value = top + PANEL * (1 - tick / TICKS), _short(highest * tick / TICKS)
@@ -96,7 +99,7 @@ def _times(end_s: float) -> str:
 
 def _mark(fired: Fired, end_s: float) -> str:
     x, number = _x(fired.at_s, end_s), fired.fault.number
-    y = 14 + 11 * (number % 2)
+    y = 14 + 11 * (number % ROWS)
     return (
         f'<g class="mark {kind_of(fired)}"><title>{number} {escape(fired.fault.name)} at {fired.at_s:.1f} s: '
         f'{escape(fired.said)}</title><line x1="{x:.1f}" x2="{x:.1f}" y1="{y + 2}" y2="{HEIGHT - BOTTOM}"/>'
@@ -104,5 +107,11 @@ def _mark(fired: Fired, end_s: float) -> str:
     )
 
 
+def _step(least: float) -> float:
+    """The smallest round number that isn't below `least`."""
+    power = 10.0 ** floor(log10(least))
+    return next(power * digit for digit in (1, 2, 2.5, 5, 10) if power * digit >= least)
+
+
 def _short(value: float) -> str:
-    return f"{value / 1000:.1f}k" if value >= 10_000 else f"{value:,.0f}"
+    return f"{value / 1000:,g}k" if value >= 10_000 else f"{value:,g}"

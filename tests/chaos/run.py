@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 
 from tests.chaos.crew import Crew
 from tests.chaos.faults import SESSION_S, Scene, do
+from tests.chaos.mailing import Mailing
 from tests.chaos.outcome import Fired, Outcome
 from tests.chaos.paced import PacedFeed
 from tests.chaos.plan import Fault, Options, schedule
@@ -53,12 +54,12 @@ async def _on(cluster: KafkaCluster, path: Path, outcome: Outcome, show: Show) -
         batch_records_max="500",
     )  # fmt: skip
     mix = Mix(events=options.events, duplicates=0.05, poison=0.005)
-    async with trial, Watch(cluster.bootstrap, trial.app_id) as watch:
+    async with trial, Mailing(trial) as mailing, Watch(cluster.bootstrap, trial.app_id) as watch:
         outcome.samples = watch.samples
         crew = Crew(trial)
         await crew.whole()
         async with PacedFeed(trial, options.seed, mix, len(outcome.plan)) as feed:
-            scene = Scene(trial, crew, feed, watch, path / "away", lambda: None)
+            scene = Scene(trial, crew, mailing, feed, watch, path / "away", lambda: None)
             for fault in outcome.plan:
                 fired = await _one(scene, fault)
                 outcome.fired.append(fired)
@@ -70,6 +71,7 @@ async def _on(cluster: KafkaCluster, path: Path, outcome: Outcome, show: Show) -
         show.says(f"lag 0 after {outcome.lag_zero_s:.1f} s; stopping, rebuilding on an empty disk, judging")
         await crew.settled()
         outcome.report = await trial.judged(journal)
+        await mailing.judge(outcome.report, options.guarantee)
 
 
 async def _one(scene: Scene, fault: Fault) -> Fired:

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.chaos.outcome import Fired, Outcome
-from tests.chaos.plan import LEFT_OUT
 
 
 class Show:
@@ -44,8 +43,6 @@ class Show:
         self._print(f"seed {options.seed}: {options.command}")
         for fault in outcome.plan:
             self._print(f"  {fault}")
-        for point, reason in LEFT_OUT.items():
-            self._print(f"  left out: {point}: {reason}")
         self.counts(len(outcome.plan), "starting brokers and workers")
 
     def fired(self, fired: Fired) -> None:

@@ -62,6 +62,11 @@ class Watch:
         """The newest sample."""
         return self.samples[-1] if self.samples else Sample(self.at_s, 0, 0)
 
+    def note(self, written: int, done: int) -> None:
+        """Keep a sample. A coordinator that is still loading knows fewer offsets, which never go back: no sample."""
+        if done >= self.last.done:
+            self.samples.append(Sample(self.at_s, written, done))
+
     async def _run(self) -> None:
         while True:
             with suppress(KafkaError, OSError, TimeoutError, TopicMissing):
@@ -79,7 +84,7 @@ class Watch:
                         committed = await admin.list_consumer_group_offsets(self._group)
                         ends = await consumer.end_offsets(judged)
                     done = sum(max(0, committed[tp].offset) for tp in judged if tp in committed)
-                    self.samples.append(Sample(self.at_s, sum(ends.values()), done))
+                    self.note(sum(ends.values()), done)
                     await asyncio.sleep(EVERY_S)
         finally:
             await admin.close()
