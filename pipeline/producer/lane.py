@@ -51,7 +51,7 @@ class Lane:
     @property
     def uncovered(self) -> int:
         """How many messages of `ready`, from its beginning, are in memory only."""
-        return (self.rows[0].first if self.rows else self.ready_end) - self.head if self.ready else 0
+        return max(0, (self.rows[0].first if self.rows else self.ready_end) - self.head) if self.ready else 0
 
     def __len__(self) -> int:
         return self.next_seq - self.head

@@ -15,7 +15,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from pipeline.core.backoff import Backoff
 from pipeline.core.routing import partition_of
@@ -166,6 +173,17 @@ class Custody(RuleBasedStateMachine):
         for taken in self.every():
             taken.certain = taken.certain or not taken.killed
         self.producer = self.start()
+
+    @invariant()
+    def what_counts_against_the_limits_is_what_is_held(self) -> None:
+        buffer = self.producer._buffer
+        lanes = buffer.lanes.values()
+        assert buffer.memory_messages == sum(lane.uncovered + len(lane.tail) for lane in lanes)
+        assert buffer.memory_bytes == sum(
+            message.size for lane in lanes for message in (*list(lane.ready)[: lane.uncovered], *lane.tail)
+        )
+        copies = [message for lane in lanes for message in list(lane.ready)[lane.uncovered :]]
+        assert (buffer._copies, buffer._copies_bytes) == (len(copies), sum(message.size for message in copies))
 
     @rule()
     def everything_is_delivered(self) -> None:
