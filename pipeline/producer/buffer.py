@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from itertools import accumulate, islice, takewhile
+from operator import attrgetter
 
 from pipeline.producer.errors import BufferFull, SpillDamaged, SpillUnusable
 from pipeline.producer.lane import Lane
@@ -13,6 +14,8 @@ from pipeline.producer.rows import LaneId, Row
 from pipeline.producer.spill import ROW_BYTES_MAX, ROW_MESSAGES_MAX, Spill
 
 log = logging.getLogger("hardparts.producer")
+
+_SIZE = attrgetter("size")
 
 
 class Buffer:
@@ -72,24 +75,18 @@ class Buffer:
                 self._read(lane, bytes_max, messages_max)
             if not lane.ready and not lane.on_disk_only:
                 self._advance(lane, bytes_max, messages_max)
-        taken: list[Message] = []
-        size, messages_max = 0, min(messages_max, lane.uncovered or messages_max)
-        for message in lane.ready:
-            size += message.size
-            if taken and (size > bytes_max or len(taken) >= messages_max):
-                break
-            taken.append(message)
-        return taken
+        messages_max = min(messages_max, lane.uncovered or messages_max)
+        return list(islice(lane.ready, _fitting(lane.ready, bytes_max, messages_max)))
 
-    def confirm(self, lane: Lane, places: Sequence[tuple[str, int, int]]) -> None:
-        """The oldest messages are on the topic, at these places: (topic, partition, offset)."""
+    def confirm(self, lane: Lane, count: int, places: Iterable[tuple[LaneId, int]]) -> None:
+        """So many of the oldest messages are on the topic, at these places: (partition, offset)."""
         popleft, size, covered = lane.ready.popleft, 0, not lane.uncovered
-        for place in places:
+        for where, offset in places:
             message = popleft()
             size += message.size
             if message.delivery is not None:
-                message.delivery.confirmed(place)
-        self._gone(lane, len(places), size, covered=covered)
+                message.delivery.confirmed(where, offset)
+        self._gone(lane, count, size, covered=covered)
 
     def refuse(self, lane: Lane, error: Exception) -> None:
         """The oldest message will never be on the topic."""
@@ -250,13 +247,11 @@ class Buffer:
     def _advance(self, lane: Lane, bytes_max: int, messages_max: int) -> None:
         """Messages that are in memory only become those to be sent next."""
         if not self.durable:
-            size = count = 0
-            for message in lane.tail:
-                size += message.size
-                if count and (size > bytes_max or count >= messages_max):
-                    break
-                count += 1
-            self._to_ready(lane, count)
+            count = _fitting(lane.tail, bytes_max, messages_max)
+            if count == len(lane.tail):
+                lane.ready, lane.tail = lane.tail, lane.ready
+            else:
+                self._to_ready(lane, count)
         elif self.trouble is not None:  # the disk fails: the broker's ack is the other way to be accepted
             if lane.written:
                 row = lane.written.popleft()
@@ -332,3 +327,9 @@ class Buffer:
     def _write_again(self, lane: Lane, row: Row, at: int) -> None:
         assert self.spill is not None
         self.spill.write([(lane.id, row.first, list(islice(lane.tail, at, at + row.messages)))])
+
+
+def _fitting(messages: Sequence[Message], bytes_max: int, messages_max: int) -> int:
+    """How many of the first go within both limits; at least one, if there is one."""
+    sizes = accumulate(map(_SIZE, islice(messages, messages_max)))
+    return len(list(takewhile(bytes_max.__ge__, sizes))) or min(1, len(messages))

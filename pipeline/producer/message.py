@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import Generator
 from typing import Any, NamedTuple
 
+from pipeline.producer.rows import LaneId
+
 OVERHEAD_BYTES = 64
 """What a message takes besides its bytes, on the wire and on the disk; a generous estimate."""
 
 Headers = list[tuple[str, bytes]]
 NO_HEADERS: Headers = []
 """Shared; nobody changes it."""
+NEVER = -1
+"""So many messages aren't stored yet, where a producer isn't durable."""
 
 
 class Place(NamedTuple):
@@ -29,31 +33,30 @@ class Delivery:
 
     __slots__ = (
         "__weakref__",
-        "_at",
         "_confirming",
         "_holder",
-        "_stored",
+        "_offset",
         "_storing",
         "_unsettled",
         "_unstored",
+        "_where",
         "error",
     )
 
     def __init__(self, holder: "set[Delivery]", messages: int = 1, *, stores: bool = False) -> None:
         """holder: keeps a delivery alive while somebody waits for it. stores: accepted means fsynced."""
-        self._at: tuple[str, int, int] | None = None
+        self._where: LaneId | None = None
         self.error: Exception | None = None
         self._holder = holder
         self._unsettled = messages
-        self._unstored = messages if stores else 0
-        self._stored = False
+        self._unstored = messages if stores else NEVER
         self._confirming: asyncio.Future[None] | None = None
         self._storing: asyncio.Future[None] | None = None
 
     @property
     def place(self) -> Place | None:
         """Where the last message is, once one is confirmed."""
-        return None if self._at is None else Place(*self._at)
+        return None if self._where is None else self._place(self._where)
 
     @property
     def done(self) -> bool:
@@ -63,7 +66,7 @@ class Delivery:
     @property
     def is_accepted(self) -> bool:
         """Confirmed, or fsynced where the producer is durable."""
-        return self._stored or (not self._unsettled and self.error is None)
+        return not self._unstored or (not self._unsettled and self.error is None)
 
     def __await__(self) -> Generator[Any, None, Place]:
         if self._unsettled:
@@ -73,30 +76,29 @@ class Delivery:
             yield from asyncio.shield(self._confirming).__await__()
         if self.error is not None:
             raise self.error
-        assert self._at is not None
-        return Place(*self._at)
+        assert self._where is not None
+        return self._place(self._where)
 
     async def accepted(self) -> None:
         """Return when we answer for it: on the disk in durable mode, otherwise confirmed. Raises as `await` does."""
-        if not self._stored and self._unsettled:
+        if self._unstored and self._unsettled:
             if self._storing is None:
                 self._storing = asyncio.get_running_loop().create_future()
                 self._holder.add(self)
             await asyncio.shield(self._storing)
-        if self.error is not None and not self._stored:
+        if self.error is not None and self._unstored:
             raise self.error
 
     def stored(self) -> None:
         """One of its messages is on the disk."""
-        self._unstored -= 1
-        if self._unstored <= 0 and not self._stored:
-            self._stored = True
-            if self._storing is not None:
+        if self._unstored > 0:
+            self._unstored -= 1
+            if not self._unstored and self._storing is not None:
                 self._wake(self._storing)
 
-    def confirmed(self, at: tuple[str, int, int]) -> None:
-        """One of its messages is on the topic, at (topic, partition, offset)."""
-        self._at = at
+    def confirmed(self, where: LaneId, offset: int) -> None:
+        """One of its messages is on the topic, in a partition, at an offset."""
+        self._where, self._offset = where, offset
         self._unsettled -= 1
         if not self._unsettled and (self._confirming is not None or self._storing is not None):
             self._settled()
@@ -107,6 +109,10 @@ class Delivery:
         self._unsettled -= 1
         if not self._unsettled:
             self._settled()
+
+    def _place(self, where: LaneId) -> Place:
+        assert where.partition is not None
+        return Place(where.topic, where.partition, self._offset)
 
     def _settled(self) -> None:
         for waiting in (self._confirming, self._storing):

@@ -19,6 +19,7 @@ from pipeline.producer.lane import Lane
 from pipeline.producer.link import BATCH_BYTES_MAX, Link, Sent
 from pipeline.producer.message import Message
 from pipeline.producer.restarts import Restarts
+from pipeline.producer.rows import LaneId
 
 log = logging.getLogger("hardparts.producer")
 
@@ -125,13 +126,15 @@ class Sending:
         topic, partition = lane.id
         if partition is not None:
             sent = await self._link.send(topic, partition, messages)
-            places = list(zip(repeat(topic), repeat(partition), offsets(sent), strict=False))
+            count = sent.messages
+            self._buffer.confirm(lane, count, zip(repeat(lane.id), offsets(sent), strict=False))
         else:
             places = await self._send_by_key(topic, messages)
-        self._buffer.confirm(lane, places)
-        search.sent(len(places))
+            count = len(places)
+            self._buffer.confirm(lane, count, places)
+        search.sent(count)
 
-    async def _send_by_key(self, topic: str, messages: Sequence[Message]) -> list[tuple[str, int, int]]:
+    async def _send_by_key(self, topic: str, messages: Sequence[Message]) -> list[tuple[LaneId, int]]:
         """Messages whose partition wasn't known when they came: a request for each partition, all of them acked."""
         count = await self._link.partitions(topic)
         self._counted(topic, count)
@@ -148,12 +151,12 @@ class Sending:
             if isinstance(result, BaseException):
                 raise result
             found[partition] = offsets(result)
-        places: list[tuple[str, int, int]] = []
+        places: list[tuple[LaneId, int]] = []
         for partition in where:
             offset = next(found[partition], None)
             if offset is None:
                 break  # a request that took fewer: what follows is sent again
-            places.append((topic, partition, offset))
+            places.append((LaneId(topic, partition), offset))
         return places
 
     async def _failed(self, lane: Lane, messages: Sequence[Message], error: Exception, search: Search) -> None:
@@ -204,4 +207,4 @@ class Sending:
 
 def offsets(sent: Sent) -> Iterator[int]:
     """The offset of each message of a request; -1 for each when it wasn't told."""
-    return iter(range(sent.offset, sent.offset + sent.messages) if sent.offset >= 0 else [-1] * sent.messages)
+    return iter(range(sent.offset, sent.offset + sent.messages)) if sent.offset >= 0 else repeat(-1, sent.messages)
