@@ -3,19 +3,16 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate, islice, takewhile
-from operator import attrgetter
+from itertools import islice
 
 from pipeline.producer.errors import BufferFull, SpillDamaged, SpillUnusable
-from pipeline.producer.lane import Lane
+from pipeline.producer.lane import SIZE, Lane, fitting
 from pipeline.producer.limits import Limits, Load
-from pipeline.producer.message import Delivery, Message
+from pipeline.producer.message import Delivery, Letter
 from pipeline.producer.rows import LaneId, Row
 from pipeline.producer.spill import ROW_BYTES_MAX, ROW_MESSAGES_MAX, Spill
 
 log = logging.getLogger("hardparts.producer")
-
-_SIZE = attrgetter("size")
 
 
 class Buffer:
@@ -52,7 +49,7 @@ class Buffer:
             lane = self.lanes[lane_id] = Lane(lane_id)
         return lane
 
-    def add(self, lane: Lane, messages: Sequence[Message], size: int) -> None:
+    def add(self, lane: Lane, messages: Sequence[Letter], size: int) -> None:
         """Append to a lane, all or none. Raises BufferFull."""
         limits, count = self.limits, len(messages)
         if self.durable and self._disk_is_full():
@@ -68,7 +65,23 @@ class Buffer:
         self.memory_bytes += size
         lane.wake.set()
 
-    def take(self, lane: Lane, bytes_max: int, messages_max: int) -> list[Message]:
+    def add_one(self, lane: Lane, message: Letter, size: int) -> None:
+        """`add` of one message, which most calls are."""
+        limits = self.limits
+        bytes_ = self.memory_bytes + size
+        if self.durable or bytes_ > limits.memory_bytes or self.memory_messages >= limits.memory_messages:
+            self.add(lane, (message,), size)
+            return
+        lane.tail.append(message)
+        lane.next_seq += 1
+        if not self._waiting:
+            self.drained.clear()
+        self._waiting += 1
+        self.memory_messages += 1
+        self.memory_bytes = bytes_
+        lane.wake.set()
+
+    def take(self, lane: Lane, bytes_max: int, messages_max: int) -> list[Letter]:
         """The oldest messages, to be sent: they stay here until `confirm` or `refuse`. Empty when there are none."""
         if not lane.ready:
             if lane.on_disk_only:
@@ -76,7 +89,7 @@ class Buffer:
             if not lane.ready and not lane.on_disk_only:
                 self._advance(lane, bytes_max, messages_max)
         messages_max = min(messages_max, lane.uncovered or messages_max)
-        return list(islice(lane.ready, _fitting(lane.ready, bytes_max, messages_max)))
+        return list(islice(lane.ready, fitting(lane.ready, bytes_max, messages_max)))
 
     def confirm(self, lane: Lane, count: int, places: Iterable[tuple[LaneId, int]]) -> None:
         """So many of the oldest messages are on the topic, at these places: (partition, offset)."""
@@ -175,7 +188,7 @@ class Buffer:
         first = lane.tail_first
         dropped = [lane.tail.popleft() for _ in range(row.messages)]
         lane.forget(first, dropped)
-        self._leave_memory(row.messages, sum(message.size for message in dropped))
+        self._leave_memory(row.messages, sum(map(SIZE, dropped)))
 
     def write_tail(self, lane: Lane) -> int:
         """Write what is new in `tail`, without a flush; how many messages. Raises SpillUnusable."""
@@ -242,12 +255,12 @@ class Buffer:
         lane.ready.extend(messages)
         lane.rows.extend(rows)
         self._copies += len(messages)
-        self._copies_bytes += sum(message.size for message in messages)
+        self._copies_bytes += sum(map(SIZE, messages))
 
     def _advance(self, lane: Lane, bytes_max: int, messages_max: int) -> None:
         """Messages that are in memory only become those to be sent next."""
         if not self.durable:
-            count = _fitting(lane.tail, bytes_max, messages_max)
+            count = fitting(lane.tail, bytes_max, messages_max)
             if count == len(lane.tail):
                 lane.ready, lane.tail = lane.tail, lane.ready
             else:
@@ -265,7 +278,7 @@ class Buffer:
         lane.ready.extend(moved)
         if row is not None:
             lane.rows.append(row)
-            size = sum(message.size for message in moved)
+            size = sum(map(SIZE, moved))
             self._leave_memory(count, size)
             self._copies += count
             self._copies_bytes += size
@@ -306,10 +319,10 @@ class Buffer:
         self.disk_bytes -= sum(row.bytes for _, row in self._unremoved)
         self._unremoved.clear()
 
-    def _write_rows(self, lane: Lane, messages: Iterable[Message], first: int) -> list[Row]:
+    def _write_rows(self, lane: Lane, messages: Iterable[Letter], first: int) -> list[Row]:
         assert self.spill is not None
-        rows: list[tuple[LaneId, int, list[Message]]] = []
-        row: list[Message] = []
+        rows: list[tuple[LaneId, int, list[Letter]]] = []
+        row: list[Letter] = []
         size = 0
         for message in messages:
             if row and (len(row) >= ROW_MESSAGES_MAX or size + message.size > ROW_BYTES_MAX):
@@ -327,9 +340,3 @@ class Buffer:
     def _write_again(self, lane: Lane, row: Row, at: int) -> None:
         assert self.spill is not None
         self.spill.write([(lane.id, row.first, list(islice(lane.tail, at, at + row.messages)))])
-
-
-def _fitting(messages: Sequence[Message], bytes_max: int, messages_max: int) -> int:
-    """How many of the first go within both limits; at least one, if there is one."""
-    sizes = accumulate(map(_SIZE, islice(messages, messages_max)))
-    return len(list(takewhile(bytes_max.__ge__, sizes))) or min(1, len(messages))

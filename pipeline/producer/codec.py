@@ -4,7 +4,7 @@ import struct
 from collections.abc import Sequence
 
 from pipeline.producer.arguments import size_of
-from pipeline.producer.message import Message
+from pipeline.producer.message import NO_HEADERS, OVERHEAD_BYTES, Letter, Message
 
 _FRAME = struct.Struct(">qiiH")
 _HEADER = struct.Struct(">Hi")
@@ -15,7 +15,7 @@ class RowBroken(ValueError):
     """The bytes are no row."""
 
 
-def encode(messages: Sequence[Message]) -> bytes:
+def encode(messages: Sequence[Letter]) -> bytes:
     """One row."""
     parts: list[bytes] = []
     for message in messages:
@@ -40,11 +40,17 @@ def encode(messages: Sequence[Message]) -> bytes:
 
 def decode(row: bytes) -> list[Message]:
     """The messages of a row; RowBroken."""
-    messages, at, end = [], 0, len(row)
+    messages, at, end, unpack, frame_size = [], 0, len(row), _FRAME.unpack_from, _FRAME.size
     try:
         while at < end:
-            timestamp_ms, key_size, value_size, headers_count = _FRAME.unpack_from(row, at)
-            at += _FRAME.size
+            timestamp_ms, key_size, value_size, headers_count = unpack(row, at)
+            at += frame_size
+            if key_size < 0 <= value_size and not headers_count:  # most, so a short way
+                value_end = at + value_size
+                size = OVERHEAD_BYTES + value_size
+                messages.append(Message(None, row[at:value_end], NO_HEADERS, timestamp_ms, size))
+                at = value_end
+                continue
             key, at = _bytes(row, at, key_size)
             value, at = _bytes(row, at, value_size)
             headers: list[tuple[str, bytes]] = []

@@ -8,11 +8,15 @@ Sequence numbers count a lane's messages. Where the three meet follows from them
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, islice, takewhile
+from operator import attrgetter
 from weakref import WeakValueDictionary
 
-from pipeline.producer.message import Delivery, Message
+from pipeline.producer.message import Delivery, Letter, Message, Single
 from pipeline.producer.rows import LaneId, Row
+
+SIZE = attrgetter("size")
 
 
 class Lane:
@@ -25,8 +29,8 @@ class Lane:
     def __init__(self, lane_id: LaneId, head: int = 0, next_seq: int = 0) -> None:
         self.id = lane_id
         self.head, self.next_seq = head, next_seq
-        self.ready: deque[Message] = deque()
-        self.tail: deque[Message] = deque()
+        self.ready: deque[Letter] = deque()
+        self.tail: deque[Letter] = deque()
         self.rows: deque[Row] = deque()
         self.written: deque[Row] = deque()
         self.rewrite = False
@@ -56,11 +60,13 @@ class Lane:
     def __len__(self) -> int:
         return self.next_seq - self.head
 
-    def forget(self, first: int, messages: Iterable[Message]) -> None:
+    def forget(self, first: int, messages: Iterable[Letter]) -> None:
         """These are on the disk only from now on; a caller who still holds a delivery keeps it."""
         for number, message in enumerate(messages, first):
             if message.delivery is not None:
                 self._watched[number] = message.delivery
+            if isinstance(message, Single):
+                message.let_go()
 
     def remember(self, first: int, messages: Iterable[Message]) -> None:
         """These come back from the disk."""
@@ -74,3 +80,9 @@ class Lane:
             delivery = self._watched.pop(number, None)
             if delivery is not None:
                 delivery.failed(error)
+
+
+def fitting(messages: Sequence[Letter], bytes_max: int, messages_max: int) -> int:
+    """How many of the first go within both limits; at least one, if there is one."""
+    sizes = accumulate(map(SIZE, islice(messages, messages_max)))
+    return len(list(takewhile(bytes_max.__ge__, sizes))) or min(1, len(messages))

@@ -43,7 +43,7 @@ class Delivery:
         "error",
     )
 
-    def __init__(self, holder: "set[Delivery]", messages: int = 1, *, stores: bool = False) -> None:
+    def __init__(self, holder: "set[Delivery]", messages: int = 1, stores: bool = False) -> None:
         """holder: keeps a delivery alive while somebody waits for it. stores: accepted means fsynced."""
         self._where: LaneId | None = None
         self.error: Exception | None = None
@@ -143,6 +143,56 @@ class Message:
     ) -> None:
         self.key, self.value, self.headers = key, value, headers
         self.timestamp_ms, self.size, self.delivery = timestamp_ms, size, delivery
+
+
+class Single(Delivery):
+    """A message and its caller's view of it in one, for a call with one message: what Python counts and frees is half.
+
+    The caller may keep it for ever, so it lets go of the message's bytes as soon as memory needn't hold them.
+    """
+
+    __slots__ = ("headers", "key", "size", "timestamp_ms", "value")
+
+    def __init__(
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        timestamp_ms: int,
+        size: int,
+        holder: "set[Delivery]",
+        stores: bool = False,
+    ) -> None:
+        self.key, self.value, self.headers = key, value, headers
+        self.timestamp_ms, self.size = timestamp_ms, size
+        self._where = self.error = self._confirming = self._storing = None
+        self._holder = holder
+        self._unsettled = 1
+        self._unstored = 1 if stores else NEVER
+
+    @property
+    def delivery(self) -> Delivery:
+        """As of a Message."""
+        return self
+
+    def let_go(self) -> None:
+        """The message's bytes are on the topic, or on the disk."""
+        self.key = self.value = None
+        self.headers = NO_HEADERS
+
+    def confirmed(self, where: LaneId, offset: int) -> None:
+        self.key = self.value = None
+        self.headers = NO_HEADERS
+        self._where, self._offset, self._unsettled = where, offset, 0
+        if self._confirming is not None or self._storing is not None:
+            self._settled()
+
+    def failed(self, error: Exception) -> None:
+        self.let_go()
+        super().failed(error)
+
+
+Letter = Message | Single
 
 
 class Undelivered(NamedTuple):

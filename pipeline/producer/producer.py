@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -26,20 +26,27 @@ from pipeline.producer.errors import (
     BadPartition,
     FetchInProgress,
     NotConsuming,
-    ProducerError,
     SpillUnusable,
     Stopped,
-    Undeliverable,
 )
 from pipeline.producer.flushing import Flushing
 from pipeline.producer.lane import Lane
 from pipeline.producer.limits import Limits, Load
 from pipeline.producer.link import KafkaLink, Link
-from pipeline.producer.message import NO_HEADERS, OVERHEAD_BYTES, Delivery, Headers, Message, Undelivered
+from pipeline.producer.message import (
+    NO_HEADERS,
+    OVERHEAD_BYTES,
+    Delivery,
+    Headers,
+    Message,
+    Single,
+    Undelivered,
+)
+from pipeline.producer.refusing import Refusing
 from pipeline.producer.rows import LaneId
 from pipeline.producer.sending import Sending
 from pipeline.producer.spill import Spill
-from pipeline.producer.undelivered import from_row, id_of, to_row
+from pipeline.producer.undelivered import from_row
 
 log = logging.getLogger("hardparts.producer")
 
@@ -47,7 +54,6 @@ LINGER_S = 0.005
 CHECK_S = 5.0
 MISSING_AFTER_S = 30.0
 COOL_DOWN = Backoff(0.1, 2.0)
-PAYLOAD_SHOWN_BYTES = 200
 RESTART_AFTER_S = 0.5
 
 
@@ -105,7 +111,7 @@ class ReliableProducer:
         self._sending = Sending(
             self._buffer,
             self._link,
-            self._refused,
+            Refusing(self._spill, self._on_undelivered),
             self._note_count,
             linger_s=self._linger_s,
             missing_after_s=self._missing_after_s,
@@ -136,16 +142,16 @@ class ReliableProducer:
         if not self._running:
             raise Stopped("the producer isn't running")
         lane = self._known.get((topic, partition)) if type(partition) is int and type(topic) is str else None
-        if (
-            lane is not None and key is None and headers is NO_HEADERS and type(payload) is bytes
-        ):  # most, so a short way
-            return self._add_one(lane, payload)
+        if lane is not None and key is None and headers is NO_HEADERS and type(payload) is bytes:
+            return self._add_one(lane, None, payload, NO_HEADERS, OVERHEAD_BYTES + len(payload))
         check_key(key)
         values = check_payload(payload, key)
         pairs = NO_HEADERS if headers is NO_HEADERS else check_headers(headers)
         lane = self._lane(topic, partition, key)
+        if len(values) == 1:
+            return self._add_one(lane, key, values[0], pairs, size_of(key, values[0], pairs))
         delivery = Delivery(self._buffer.holder, len(values), stores=self._durable)
-        timestamp_ms, size, messages = int(time.time() * 1000), 0, []
+        timestamp_ms, size, messages = time.time_ns() // 1_000_000, 0, []
         for value in values:
             bytes_ = size_of(key, value, pairs)
             size += bytes_
@@ -155,14 +161,13 @@ class ReliableProducer:
             self._flushing.add(lane)
         return delivery
 
-    def _add_one(self, lane: Lane, payload: bytes) -> Delivery:
-        delivery = Delivery(self._buffer.holder, 1, stores=self._durable)
-        size = OVERHEAD_BYTES + len(payload)
-        message = Message(None, payload, NO_HEADERS, int(time.time() * 1000), size, delivery)
-        self._buffer.add(lane, (message,), size)
+    def _add_one(self, lane: Lane, key: bytes | None, value: bytes | None, headers: Headers, size: int) -> Delivery:
+        buffer, timestamp_ms = self._buffer, time.time_ns() // 1_000_000
+        single = Single(key, value, headers, timestamp_ms, size, buffer.holder, self._durable)
+        buffer.add_one(lane, single, size)
         if self._durable and self._flushing is not None:
             self._flushing.add(lane)
-        return delivery
+        return single
 
     def consume(self, topic: str, partition: int, start: int = 0) -> Consumption:
         """The records of a topic-partition from offset `start` on: `async for record in producer.consume("t", 0)`.
@@ -301,30 +306,6 @@ class ReliableProducer:
                 return
         self._counts[topic] = count
         self._known.clear()
-
-    def _refused(self, lane: Lane, messages: Sequence[Message], error: ProducerError, attempts: int) -> None:
-        """Keep them where they can be looked at, then tell."""
-        code = error.code if isinstance(error, Undeliverable) else None
-        now_ms = int(time.time() * 1000)
-        found = [
-            Undelivered(
-                id_of(lane.id, lane.head + number, message), *lane.id, message.key, message.value, message.headers,
-                message.timestamp_ms, error.name, code, str(error), attempts, now_ms,
-            )
-            for number, message in enumerate(messages)
-        ]  # fmt: skip
-        if self._spill is not None:
-            self._spill.keep_undelivered(to_row(*pair) for pair in zip(messages, found, strict=True))
-        for one in found:
-            shown = (one.value or b"")[:PAYLOAD_SHOWN_BYTES]
-            log.error(
-                "undeliverable: %s (code %s), %s[%s], key %r, payload %r", one.error, code, *lane.id, one.key, shown
-            )
-            if self._on_undelivered is not None:
-                try:
-                    self._on_undelivered(one)
-                except Exception:
-                    log.exception("on_undelivered failed for %s", one.id)
 
     def _tell_trouble(self, error: SpillUnusable | None) -> None:
         if self._on_trouble is not None:

@@ -10,6 +10,7 @@ BY_KEY = 0
 """The partition's place in a row's key when the partition isn't decided yet; partition n is n + 1."""
 
 _PLACE = struct.Struct(">IQI")
+_NUMBERS = struct.Struct(">QI")
 
 
 class LaneId(NamedTuple):
@@ -33,14 +34,14 @@ class Row(NamedTuple):
 
 
 def lane_prefix(lane: LaneId) -> bytes:
-    """What the keys of a lane's rows begin with; no topic's name holds a zero byte."""
-    return MESSAGES + lane.topic.encode() + b"\0"
+    """What the keys of a lane's rows begin with, and no others; no topic's name holds a zero byte."""
+    place = BY_KEY if lane.partition is None else lane.partition + 1
+    return MESSAGES + lane.topic.encode() + b"\0" + place.to_bytes(4, "big")
 
 
 def row_key(lane: LaneId, first: int, count: int = 0) -> bytes:
     """The key of a row; with a count of 0, where to seek for the row that begins at `first`."""
-    place = BY_KEY if lane.partition is None else lane.partition + 1
-    return lane_prefix(lane) + _PLACE.pack(place, first, count)
+    return lane_prefix(lane) + _NUMBERS.pack(first, count)
 
 
 def parse_row_key(key: bytes) -> tuple[LaneId, int, int]:
@@ -50,3 +51,9 @@ def parse_row_key(key: bytes) -> tuple[LaneId, int, int]:
         raise ValueError(f"not the key of a row: {key!r}")
     partition, first, count = _PLACE.unpack(place)
     return LaneId(topic.decode(), None if partition == BY_KEY else partition - 1), first, count
+
+
+def parse_place(key: bytes) -> tuple[int, int]:
+    """(first, count) of a row's key, of a lane that is known."""
+    first, count = _NUMBERS.unpack_from(key, len(key) - _NUMBERS.size)
+    return first, count

@@ -17,7 +17,7 @@ from pipeline.producer.codes import Fate, code_of, fate_of, name_of
 from pipeline.producer.errors import BadPartition, NonExistingTopic, ProducerError, Undeliverable
 from pipeline.producer.lane import Lane
 from pipeline.producer.link import BATCH_BYTES_MAX, Link, Sent
-from pipeline.producer.message import Message
+from pipeline.producer.message import Letter
 from pipeline.producer.restarts import Restarts
 from pipeline.producer.rows import LaneId
 
@@ -64,7 +64,7 @@ class Sending:
         self,
         buffer: Buffer,
         link: Link,
-        refused: Callable[[Lane, Sequence[Message], ProducerError, int], None],
+        refused: Callable[[Lane, Sequence[Letter], ProducerError, int], None],
         counted: Callable[[str, int], None],
         *,
         linger_s: float,
@@ -105,7 +105,7 @@ class Sending:
                 raise
             await self._escalate(lane, messages, error, search)
 
-    async def _escalate(self, lane: Lane, messages: Sequence[Message], error: Exception, search: Search) -> None:
+    async def _escalate(self, lane: Lane, messages: Sequence[Letter], error: Exception, search: Search) -> None:
         """A fault of our own goes on: halve to one message, which is given up if the cluster answers."""
         if len(messages) > 1:
             search.suspects = len(messages)
@@ -117,12 +117,12 @@ class Sending:
         self._give_up(lane, messages, final, search)
         search.suspects, search.attempts, search.restarts = 0, 0, Restarts()
 
-    def _take(self, lane: Lane, search: Search) -> list[Message]:
+    def _take(self, lane: Lane, search: Search) -> list[Letter]:
         share = max(BYTES_FLOOR, min(search.bytes_max, self._buffer.limits.memory_bytes // 4))
         most = max(1, min(search.messages_max, self._buffer.limits.memory_messages // 4))
         return self._buffer.take(lane, share, most)
 
-    async def _send(self, lane: Lane, messages: Sequence[Message], search: Search) -> None:
+    async def _send(self, lane: Lane, messages: Sequence[Letter], search: Search) -> None:
         topic, partition = lane.id
         if partition is not None:
             sent = await self._link.send(topic, partition, messages)
@@ -134,11 +134,11 @@ class Sending:
             self._buffer.confirm(lane, count, places)
         search.sent(count)
 
-    async def _send_by_key(self, topic: str, messages: Sequence[Message]) -> list[tuple[LaneId, int]]:
+    async def _send_by_key(self, topic: str, messages: Sequence[Letter]) -> list[tuple[LaneId, int]]:
         """Messages whose partition wasn't known when they came: a request for each partition, all of them acked."""
         count = await self._link.partitions(topic)
         self._counted(topic, count)
-        groups: dict[int, list[Message]] = defaultdict(list)
+        groups: dict[int, list[Letter]] = defaultdict(list)
         where = []
         for number, message in enumerate(messages):
             partition = number % count if message.key is None else partition_of(message.key, count)
@@ -159,7 +159,7 @@ class Sending:
             places.append((LaneId(topic, partition), offset))
         return places
 
-    async def _failed(self, lane: Lane, messages: Sequence[Message], error: Exception, search: Search) -> None:
+    async def _failed(self, lane: Lane, messages: Sequence[Letter], error: Exception, search: Search) -> None:
         search.attempts += 1
         fate = self._fate(error, search)
         self._say(lane, error, fate)
@@ -188,7 +188,7 @@ class Sending:
             return Fate.AGAIN if search.doubts <= DOUBTS_MAX else Fate.BISECT
         return fate
 
-    def _give_up(self, lane: Lane, messages: Sequence[Message], error: Exception, search: Search) -> None:
+    def _give_up(self, lane: Lane, messages: Sequence[Letter], error: Exception, search: Search) -> None:
         if isinstance(error, ProducerError):
             final = error
         else:

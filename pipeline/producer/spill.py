@@ -12,7 +12,7 @@ from rocksdict import DBCompressionType, DBRecoveryMode, Options, Rdict, WriteBa
 from pipeline.producer.codec import RowBroken, decode, encode
 from pipeline.producer.errors import SpillUnusable
 from pipeline.producer.lock import DirectoryLock
-from pipeline.producer.message import Message
+from pipeline.producer.message import OVERHEAD_BYTES, Letter, Message
 from pipeline.producer.probe import probe, room
 from pipeline.producer.rows import (
     COUNTS,
@@ -23,6 +23,7 @@ from pipeline.producer.rows import (
     LaneId,
     Row,
     lane_prefix,
+    parse_place,
     parse_row_key,
     row_key,
 )
@@ -51,7 +52,7 @@ class Spill:
             self._lock.release()
             raise
 
-    def write(self, rows: Iterable[tuple[LaneId, int, Sequence[Message]]]) -> list[Row]:
+    def write(self, rows: Iterable[tuple[LaneId, int, Sequence[Letter]]]) -> list[Row]:
         """Rows of (lane, first sequence number, messages), all or none; a kill leaves them, a power cut may not."""
         batch, written = WriteBatch(raw_mode=True), []
         for lane, first, messages in rows:
@@ -101,26 +102,27 @@ class Spill:
     def read(
         self, lane: LaneId, first: int, end: int, bytes_max: int, messages_max: int
     ) -> tuple[list[Row], list[Message]]:
-        """Rows from sequence number `first` on, up to about these sizes, at least one; none when nothing is readable.
+        """Rows from sequence number `first` on, within these sizes, at least one; none when nothing is readable.
 
         A gap before a row, or between two, is what was lost; the caller sees it by the numbers.
         """
         rows: list[Row] = []
         messages: list[Message] = []
         size, at = 0, first
-        while at < end and size < bytes_max:
+        while at < end:
             try:
                 for key, value in self._items(row_key(lane, at), lane_prefix(lane)):
-                    row_lane, row_first, count = parse_row_key(key)
-                    if row_lane != lane or row_first >= end or (rows and row_first != rows[-1].end):
+                    row_first, count = parse_place(key)
+                    size += len(value) + count * OVERHEAD_BYTES
+                    if row_first >= end or (rows and (row_first != at or size > bytes_max)):
                         return rows, messages
                     found = decode(value)
                     if len(found) != count:
                         raise RowBroken(f"{len(found)} messages, not {count}")
                     rows.append(Row(row_first, count, len(value)))
                     messages += found
-                    size, at = size + len(value), row_first + count
-                    if size >= bytes_max or len(messages) >= messages_max:
+                    at = row_first + count
+                    if len(messages) >= messages_max:
                         return rows, messages
             except Exception as error:  # rocksdict raises plain ones
                 if rows:

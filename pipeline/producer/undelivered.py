@@ -3,11 +3,11 @@
 import json
 
 from pipeline.producer.codec import decode, encode
-from pipeline.producer.message import Message, Undelivered
+from pipeline.producer.message import Letter, Undelivered
 from pipeline.producer.rows import LaneId
 
 
-def to_row(message: Message, refused: Undelivered) -> tuple[bytes, bytes]:
+def to_row(message: Letter, refused: Undelivered) -> tuple[bytes, bytes]:
     """(id, row)."""
     about = {
         "topic": refused.topic,
@@ -31,7 +31,7 @@ def from_row(id_: bytes, row: bytes) -> Undelivered:
     )  # fmt: skip
 
 
-def id_of(lane: LaneId, sequence: int, message: Message) -> str:
+def id_of(lane: LaneId, sequence: int, message: Letter) -> str:
     """The same for the same message, also when a crash makes it be refused twice; a lane's ids sort as its messages."""
     partition = "" if lane.partition is None else str(lane.partition)
     return f"{lane.topic}-{partition}-{sequence:012d}-{message.timestamp_ms}"

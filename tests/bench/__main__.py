@@ -265,8 +265,9 @@ def _try(common: dict[str, Any], benchmark: Callable[[Trial], Awaitable[T]], **s
 @main.command("produce")
 @click.option("--messages", type=click.IntRange(10_000), default=200_000, show_default=True)
 @click.option("--bytes", "payload_bytes", type=click.IntRange(2), default=1_000, show_default=True)
+@click.option("--outage-s", type=click.FloatRange(1), default=10, show_default=True, help="Seconds of each outage.")
 @shared_options
-def produce_command(messages: int, payload_bytes: int, rounds: int, **common: Any) -> None:
+def produce_command(messages: int, payload_bytes: int, rounds: int, outage_s: float, **common: Any) -> None:
     """The reliable producer against bare aiokafka, and in an outage; it starts and kills a broker of its own."""
     if common["broker"]:
         raise click.BadParameter("this one kills its broker: it starts one of its own", param_hint="--broker")
@@ -280,6 +281,7 @@ def produce_command(messages: int, payload_bytes: int, rounds: int, **common: An
                 payload_bytes=payload_bytes,
                 partitions=common["partitions"],
                 rounds=rounds,
+                outage_s=outage_s,
                 say=progress.print,
             )
             result = asyncio.run(work)

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RequestTimedOu
 
 from pipeline.producer.errors import BadPartition, NonExistingTopic, NotAvailable
 from pipeline.producer.link import Sent
-from pipeline.producer.message import Message
+from pipeline.producer.message import Letter
 
 POISON = b"poison"
 
@@ -54,7 +54,7 @@ class ScriptedLink:
             raise NonExistingTopic(f"topic {topic} doesn't exist")
         return self.cluster.counts[topic]
 
-    async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> Sent:
+    async def send(self, topic: str, partition: int, messages: Sequence[Letter]) -> Sent:
         cluster = self.cluster
         if partition >= await self.partitions(topic):
             raise BadPartition(f"{topic} has no partition {partition}")

@@ -89,6 +89,25 @@ async def test_a_thousand_callers_in_an_outage_wait_for_nothing_but_the_disk_and
         assert [part for caller, part in log if caller == b"%d" % number] == [b"0", b"1", b"2"]
 
 
+async def test_a_caller_that_keeps_its_delivery_does_not_keep_in_memory_what_went_to_the_disk(tmp_path: Path) -> None:
+    cluster = Cluster({"letters": 1})
+    cluster.go_away(hangs=True)
+    values = [b"%d" % number + os.urandom(100) for number in range(250)]
+
+    def references() -> int:
+        return sum(sys.getrefcount(value) for value in values)
+
+    before = references()
+    async with producer(cluster, tmp_path) as sending:
+        deliveries = [sending.produce("letters", 0, value, key=b"k") for value in values]
+        assert sending.load().disk_messages >= 150
+        assert references() - before == sending.load().memory_messages
+        cluster.come_back()
+        places = await asyncio.wait_for(asyncio.gather(*deliveries), 60)
+    assert [place.offset for place in places] == list(range(250))
+    assert cluster.logs["letters", 0] == values
+
+
 async def test_a_topics_count_is_kept_so_that_a_key_stays_in_its_partition_over_a_restart_in_an_outage(
     tmp_path: Path,
 ) -> None:
