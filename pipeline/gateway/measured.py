@@ -7,7 +7,7 @@ from pipeline.gateway.metrics import GatewayMetrics
 from pipeline.producer.codes import name_of
 from pipeline.producer.errors import ProducerError
 from pipeline.producer.link import Link, Sent
-from pipeline.producer.message import Message
+from pipeline.producer.message import Letter
 
 
 class MeasuredLink:
@@ -20,7 +20,7 @@ class MeasuredLink:
         """As Link says."""
         return await self._link.partitions(topic)
 
-    async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> Sent:
+    async def send(self, topic: str, partition: int, messages: Sequence[Letter]) -> Sent:
         """As Link says."""
         try:
             sent = await self._link.send(topic, partition, messages)
