@@ -62,10 +62,11 @@ async def answer(app: "App", request: http.Request) -> http.Response:
         key, name, dry_run = asked["key"], asked["agent"], asked["dry_run"]
         if not (isinstance(key, str) and 0 < len(key) <= KEY_CHARS_MAX and "\0" not in key):
             raise ValueError("no key")
+        encode_key(key)  # half of a surrogate pair is a ValueError
         capitals = asked.get("capitals", False)
         if not (isinstance(name, str) and isinstance(dry_run, bool) and isinstance(capitals, bool)):
             raise TypeError("no agent, or no dry_run")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return _problem(400, 'send {"agent": NAME, "key": TEXT, "dry_run": true or false}')
     definition = next((one for one in app.definitions if one.name == name), None)
     if definition is None:
