@@ -6,7 +6,7 @@ from pipeline.core.agent import Definition
 from pipeline.core.effects import Upsert
 from pipeline.core.error_record import Failing, audit_record, error_record
 from pipeline.core.outcome import Applied, Conflict, Duplicate, Outcome, Rejected
-from pipeline.core.record import Outbound
+from pipeline.core.record import Outbound, Record
 from pipeline.runtime.context import Context
 
 
@@ -57,12 +57,15 @@ def _repeat(outcome: Conflict | Duplicate, context: Context, agent: Definition) 
     kind = "conflict" if type(outcome) is Conflict else "repeat"
     failing = _failing(context, agent, outcome.record.topic)
     fields = {"msg_id": outcome.event.msg_id, "type": outcome.event.type}
-    return audit_record(context.audit_topic, kind, outcome.record, failing, fields, context.now_ms())
+    return _audit(kind, outcome.record, failing, fields, context)
 
 
 def _audits(outcome: Applied, context: Context, agent: Definition) -> list[Outbound]:
     failing = _failing(context, agent, outcome.record.topic)
-    return [
-        audit_record(context.audit_topic, audit.kind, outcome.record, failing, dict(audit.fields), context.now_ms())
-        for audit in outcome.audits
-    ]
+    return [_audit(audit.kind, outcome.record, failing, dict(audit.fields), context) for audit in outcome.audits]
+
+
+def _audit(kind: str, record: Record, failing: Failing, fields: dict[str, str], context: Context) -> Outbound:
+    """Without the key where the topic wouldn't take it: it says where the record is, and that mustn't wait."""
+    audit = audit_record(context.audit_topic, kind, record, failing, fields, context.now_ms())
+    return audit if audit.size_bytes() <= context.limits.record_bytes(audit.topic) else audit._replace(key=None)
