@@ -31,6 +31,7 @@ async def test_a_row_that_kafka_refuses_is_set_aside_and_its_key_goes_on(
         await until(lambda: count(database, "sent IS NULL AND failed IS NULL") == 0, WITHIN_S, "all are settled")
         await until(lambda: opened(relay) == {"outbox:failed"}, WITHIN_S, "it is told")
         assert values(cluster, "orders") == [b"1", b"2"]
+        assert list(relay._window._queues) == ["orders"], "a name that was no topic's takes no memory"
         found = failures(database)
         assert found["poison"].startswith("message_too_large: ")
         assert found["3"].startswith("bad_topic: ")

@@ -34,7 +34,7 @@ class Figures(NamedTuple):
 class RelayProcess:
     """`hardparts outbox` as a process, its output in a file."""
 
-    def __init__(self, database: Database, bootstrap: str, directory: Path) -> None:
+    def __init__(self, database: Database, bootstrap: str, directory: Path, **settings: str) -> None:
         self.log = directory / "relay.log"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HARDPARTS_")}
         environment = inherited | {
@@ -42,6 +42,7 @@ class RelayProcess:
             "HARDPARTS_OUTBOX_URL": database.url,
             "HARDPARTS_WEB_PORT": "0",
         }
+        environment |= {f"HARDPARTS_{name.upper()}": value for name, value in settings.items()}
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "pipeline", "outbox", "--loglevel", "info"],
