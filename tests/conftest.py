@@ -44,6 +44,7 @@ SLOW = {
     "test_cli_outbox",
     "test_cli_state",
     "test_cli_topics",
+    "test_client_gateway",
     "test_clock",
     "test_compose",
     "test_demo",

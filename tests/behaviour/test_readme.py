@@ -9,9 +9,11 @@ from pathlib import Path
 
 import click
 import pytest
+from prometheus_client import CollectorRegistry
 
 from agents.app import app
 from pipeline.cli import COMMANDS, main
+from pipeline.client.metrics import ClientMetrics
 from pipeline.gateway.metrics import GatewayMetrics
 from pipeline.outbox.metrics import OutboxMetrics
 from pipeline.runtime.load import load_app
@@ -238,7 +240,8 @@ def test_the_reference_lists_every_metric_with_its_labels():
 
 def metric_labels() -> dict[str, set[str]]:
     labels = {}
-    registries = [metrics().registry for metrics in (Metrics, GatewayMetrics, OutboxMetrics)]
+    registries = [metrics().registry for metrics in (Metrics, GatewayMetrics, OutboxMetrics)] + [CollectorRegistry()]
+    ClientMetrics(registries[-1])
     for collector in (collector for registry in registries for collector in registry._collector_to_names):
         name = collector._name + ("_total" if collector._type == "counter" else "")
         labels[name] = set(collector._labelnames)
