@@ -59,6 +59,7 @@ SLOW = {
     "test_gateway_process",
     "test_hostile_records",
     "test_hostile_worker",
+    "test_memory",
     "test_postgres_outage",
     "test_secrets",
     "test_security_commands",
