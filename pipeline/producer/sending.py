@@ -170,7 +170,7 @@ class Sending:
             return
         if fate in (Fate.BISECT, Fate.REFUSED):
             self._give_up(lane, messages, error, search)
-            search.suspects, search.bytes_max = 0, BATCH_BYTES_MAX
+            search.suspects, search.doubts, search.attempts, search.bytes_max = 0, 0, 0, BATCH_BYTES_MAX
             return
         await asyncio.sleep(self._backoff.delay_s(search.attempts, random.uniform))
 

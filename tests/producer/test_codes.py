@@ -80,6 +80,18 @@ async def test_a_request_that_gets_it_is_retried_or_reported_by_name(code: int) 
     assert kept == [(NAMES[code].lower(), code, b"1")]
 
 
+async def test_a_message_that_was_given_up_leaves_the_next_one_all_its_tries() -> None:
+    cluster = Cluster({"letters": 1})
+    quick = Backoff(0.0001, 0.0002)
+    async with ReliableProducer({}, link=ScriptedLink(cluster), linger_s=0, backoff=quick) as producer:
+        cluster.errors = [error_of(-1) for _ in range(5)]
+        with pytest.raises(Undeliverable):
+            await asyncio.wait_for(producer.produce("letters", 0, b"1"), 60)
+        cluster.errors = [error_of(-1) for _ in range(4)]
+        await asyncio.wait_for(producer.produce("letters", 0, b"2"), 60)
+    assert cluster.logs["letters", 0] == [b"2"]
+
+
 @pytest.mark.parametrize("error", CLIENT)
 def test_an_error_of_the_client_itself_is_retried(error: type[aiokafka_errors.KafkaError]) -> None:
     assert fate_of(error()) is Fate.AGAIN

@@ -1,6 +1,7 @@
 // faulty-broker is kfake with orders on standard input, one a line, each answered by one line:
 //
-//	fault KEY TOPIC ERROR COUNT   the next COUNT requests of that kind for TOPIC (or "-" for any) get that error; its number
+//	fault KEY TOPIC ERROR COUNT   the next COUNT requests of that kind for TOPIC (or "-" for any) get that error; its number.
+//	                              ERROR: a name of Kafka's, or a code
 //	hits NUMBER                   how many got it so far
 //	remove NUMBER                 no more of it
 //
@@ -62,6 +63,9 @@ func made(key, topic, name, count string) (kfake.Fault, error) {
 		if found := kerr.TypedErrorForCode(code); found != nil && found.Message == name {
 			fault.Err = found
 		}
+	}
+	if code, err := strconv.ParseInt(name, 10, 16); err == nil {
+		fault.Err = &kerr.Error{Message: name, Code: int16(code)}
 	}
 	if fault.Keys == nil || fault.Err == nil {
 		return fault, fmt.Errorf("no request %s or no error %s", key, name)
