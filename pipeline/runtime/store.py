@@ -27,6 +27,8 @@ MEMTABLE_BLOOM_SHARE = 0.1
 """Most look-ups are for marks that aren't there; with a filter on the memtable they cost a third (measured)."""
 RECENT_ROWS_MAX = 5_000
 """Rows read lately and kept decoded in Python: the counts of busy keys are read again and again."""
+SET_ASIDE_MAX = 3
+"""Of a unit."""
 
 
 class StateFormatUnknown(Exception):
@@ -223,7 +225,11 @@ def renewed(store: Store, cache: Cache | None, *, keep: bool) -> Store:
 
 
 def _set_aside(path: Path) -> None:
+    """Keep it to look at: the first and the last ones, or a disk that damages whatever it is given fills up."""
     path.rename(path.with_name(f"{path.name}.set-aside-{time.time_ns()}"))
+    kept = sorted(path.parent.glob(f"{path.name}.set-aside-*"))
+    for between in kept[1 : 1 - SET_ASIDE_MAX]:
+        shutil.rmtree(between, ignore_errors=True)
 
 
 def shared_cache() -> Any:

@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import resource
+import shutil
 import time
 import uuid
 from collections.abc import Callable
@@ -67,6 +68,17 @@ def test_damage_that_shows_when_state_is_opened_sets_it_aside(tmp_path: Path, da
     assert store.offset is None
     store.close()
     assert [entry.name.partition("-")[0] for entry in sorted(tmp_path.iterdir())] == ["0", "0.set"]
+
+
+def test_the_first_and_the_last_two_of_many_damaged_ones_stay(tmp_path: Path) -> None:
+    path, seen = tmp_path / "0", list[str]()
+    for _ in range(5):
+        first_block(fill(path))
+        open_or_set_aside(path)[0].close()
+        shutil.rmtree(path)
+        seen += [entry.name for entry in tmp_path.iterdir() if entry.name not in seen]
+    assert len(seen) == 5
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [seen[0], *seen[3:]]
 
 
 def test_damage_inside_shows_as_such_when_it_is_read(tmp_path: Path) -> None:
