@@ -48,6 +48,8 @@ HEARTBEAT_MAX_S = 1.0
 """The others learn of a worker that leaves by their next heartbeat; until then its partitions stand still."""
 REBALANCE_TIMEOUT_S = 10.0
 """Units are released within 3 s; a member that needs longer than this is left out of the new generation."""
+ANSWER_S = 5.0
+"""What a broker gets for an answer on top of that; one that hangs without closing its connections is left then."""
 
 
 class App(faust.App):
@@ -107,7 +109,7 @@ class App(faust.App):
             broker_commit_interval=1.0,
             broker_session_timeout=session_s,
             broker_heartbeat_interval=self.heartbeat_s,
-            broker_request_timeout=max(REBALANCE_TIMEOUT_S, session_s) + 30.0,  # a join waits for the others that long
+            broker_request_timeout=max(REBALANCE_TIMEOUT_S, session_s) + ANSWER_S,  # so long a join waits for others
             broker_rebalance_timeout=max(REBALANCE_TIMEOUT_S, session_s),
             broker_max_poll_interval=self.settings.max_poll_interval_s,
             web_enabled=True,
