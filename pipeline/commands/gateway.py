@@ -1,6 +1,7 @@
 """`hardparts gateway`: events over HTTP."""
 
 import asyncio
+import gc
 import logging
 
 import click
@@ -36,5 +37,8 @@ def gateway(*, port: int | None, loglevel: str, broker: str | None, app: str | N
         level=getattr(logging, loglevel.upper()), format="[%(asctime)s] %(levelname)s %(name)s: %(message)s"
     )
     application_ = application(settings_of(broker=broker, app=app, app_id=app_id, gateway_port=port))
+    gc.collect()
+    gc.freeze()  # what is loaded now stays: collections needn't walk it
+    gc.set_threshold(400_000, 20, 100)  # each one keeps every request waiting
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(application_, lambda url: click.echo(f"ready {url}")))

@@ -9,6 +9,7 @@ from pipeline.core.errors import Misconfigured
 from pipeline.gateway.door import Taken
 from pipeline.gateway.measured import MeasuredLink
 from pipeline.gateway.metrics import GatewayMetrics
+from pipeline.gateway.patience import Patience
 from pipeline.producer import Delivery, Limits, Load, ProducerError, ReliableProducer, SpillUnusable, Undelivered
 from pipeline.producer.arguments import size_of
 from pipeline.producer.link import KafkaLink, Link
@@ -23,6 +24,8 @@ ACCEPT_TIMEOUT_S = 10.0
 TROUBLE_GRACE_S = 1.0
 """When the disk begins to fail, who waits for it is told after this; Kafka's own answer may come before."""
 DRAIN_S = 2.0
+LINGER_S = 0.02
+"""Nobody waits for Kafka here: fewer, larger requests to it leave the processor to the door."""
 COUNTS_EVERY_S = 60.0
 
 
@@ -61,13 +64,14 @@ class Custody:
             spill=settings.spill,
             durable=True,
             limits=self.limits,
+            linger_s=LINGER_S,
             link=MeasuredLink(link or KafkaLink(client_options(settings)), metrics),
             on_trouble=self._trouble,
             on_undelivered=self._undelivered,
         )
-        self._waits: set[asyncio.Timeout] = set()
+        self._patience = Patience(ACCEPT_TIMEOUT_S)
         self._unflushed_messages = self._unflushed_bytes = 0
-        self._counting: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Test and open the spill, and go on with what an earlier process left there."""
@@ -76,13 +80,14 @@ class Custody:
         left = self.producer.load().messages
         if left:
             log.warning("%d messages of an earlier process are in custody and go on to Kafka", left)
-        self._counting = asyncio.get_running_loop().create_task(self._count_partitions())
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._count_partitions()), loop.create_task(self._patience.watch())]
 
     async def stop(self) -> int:
         """Leave what Kafka doesn't take now in the spill; how many messages."""
-        if self._counting is not None:
-            self._counting.cancel()
-            await asyncio.wait([self._counting])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         return await self.producer.stop(DRAIN_S)
 
     def load(self) -> Load:
@@ -115,13 +120,9 @@ class Custody:
 
     async def _kept(self, deliveries: Sequence[Delivery]) -> None:
         try:
-            async with asyncio.timeout(ACCEPT_TIMEOUT_S) as wait:
-                self._waits.add(wait)
-                try:
-                    for delivery in deliveries:
-                        await delivery.accepted()
-                finally:
-                    self._waits.discard(wait)
+            with self._patience.wait():
+                for delivery in deliveries:
+                    await delivery.accepted()
         except TimeoutError:
             trouble = self.producer.trouble()
             raise trouble or NotTaken(
@@ -145,9 +146,7 @@ class Custody:
             self._alerts.closed("custody")
             return
         self._alerts.opened("custody", path=str(error.path), errno=error.errno, message=str(error))
-        soon = asyncio.get_running_loop().time() + TROUBLE_GRACE_S
-        for wait in self._waits:
-            wait.reschedule(soon)
+        self._patience.hurry(TROUBLE_GRACE_S)
 
     def _undelivered(self, refused: Undelivered) -> None:
         self._metrics.undelivered.inc()

@@ -45,6 +45,7 @@ class Spill:
         probe(directory, free_bytes_min)
         self._lock = DirectoryLock(directory)
         self._logs: dict[str, int] = {}
+        self._unlisted = False
         self.removed_bytes = 0
         try:
             self._db = self._open()
@@ -72,15 +73,26 @@ class Spill:
             for name in self.close_old_logs() - self._logs.keys():
                 with suppress(FileNotFoundError):
                     self._logs[name] = os.open(self._db_path / name, os.O_RDWR | os.O_CLOEXEC)
+                    self._unlisted = True
             for file in self._logs.values():
                 os.fdatasync(file)
+            if self._unlisted:
+                self._flush_names()
+        except OSError as error:
+            raise SpillUnusable.of(error, self.directory, "can't be flushed") from error
+
+    def _flush_names(self) -> None:
+        """A log that is new must be found after a power cut."""
+        self._unlisted = False
+        try:
             directory = os.open(self._db_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(directory)
             finally:
                 os.close(directory)
-        except OSError as error:
-            raise SpillUnusable.of(error, self.directory, "can't be flushed") from error
+        except OSError:
+            self._unlisted = True
+            raise
 
     def close_old_logs(self) -> set[str]:
         """Let go of logs that RocksDB has removed, which take room while they are open; the names of the others."""
