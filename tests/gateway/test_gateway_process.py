@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -18,16 +17,14 @@ from pipeline.runtime.admin import connect
 from pipeline.runtime.settings import read_settings
 from tests.behaviour.commandline import CommandLine
 from tests.gateway.gateways import TOPIC, Client, comment
+from tests.gateway.writers import USERS, Writers, accepted_in_order, arrived, empty, log_of, missing, running
 from tests.kafka.waiting import until
-from tests.oracle.truth import read
-
-USERS = 10
 
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker(data=tmp_path / "broker") as running:
-        yield running
+    with EmbeddedBroker(data=tmp_path / "broker") as started:
+        yield started
 
 
 @pytest.fixture
@@ -35,68 +32,6 @@ def cli(broker: EmbeddedBroker, tmp_path: Path) -> CommandLine:
     line = CommandLine(broker.url, tmp_path, partitions="3", gateway_port="0")
     line("topics", "apply").fine()
     return line
-
-
-def log_of(cli: CommandLine) -> Path:
-    return Path(cli.environment["HARDPARTS_DATA_DIR"]).parent / "log"
-
-
-@asynccontextmanager
-async def running(cli: CommandLine, **settings: str) -> AsyncIterator[tuple[subprocess.Popen[str], Client]]:
-    log = log_of(cli)
-    with log.open("a") as stderr, cli.running("gateway", stderr=stderr, **settings) as process:  # a pipe would fill up
-        assert process.stdout is not None
-        line = await asyncio.to_thread(process.stdout.readline)
-        assert line.startswith("ready http://127.0.0.1:"), log.read_text()
-        async with Client(line.removeprefix("ready ").strip()) as ask:
-            yield process, ask
-
-
-class Writers:
-    """A writer a user, one event after another, each sent until it is accepted; what was, in order."""
-
-    def __init__(self) -> None:
-        self.accepted: dict[int, list[str]] = {user: [] for user in range(USERS)}
-        self.stopped = False
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self.accepted.values()))
-
-    async def write(self, ask: Client) -> None:
-        """Until `stopped`, or the gateway is gone; each user's last event is sent again then, by the next call."""
-        await asyncio.gather(*(self._write(ask, user) for user in self.accepted))
-
-    async def _write(self, ask: Client, user: int) -> None:
-        while not self.stopped:
-            event = comment(user, msg=str(len(self.accepted[user])))
-            try:
-                answer = await ask.post(event)
-            except aiohttp.ClientError:
-                return
-            assert answer.status == 202, answer
-            self.accepted[user].append(event["msg_id"])
-
-
-async def arrived(broker: EmbeddedBroker) -> dict[int, list[str]]:
-    """user → msg_ids in the order of their first occurrences; every record under its user's key."""
-    found: dict[int, list[str]] = {user: [] for user in range(USERS)}
-    for records in (await read(broker.bootstrap, [TOPIC]))[TOPIC].values():
-        for record in records:
-            event = json.loads(record.value or b"")
-            user = event["data"]["user_id"]
-            assert record.key == str(user).encode()
-            found[user].append(event["msg_id"])
-    return {user: list(dict.fromkeys(ids)) for user, ids in found.items()}
-
-
-def missing(writers: Writers, found: dict[int, list[str]]) -> set[str]:
-    return {id_ for user, ids in writers.accepted.items() for id_ in set(ids) - set(found[user])}
-
-
-def accepted_in_order(writers: Writers, found: dict[int, list[str]]) -> bool:
-    """Others may stand in between: of a request that was taken, and whose answer the kill took."""
-    return all([id_ for id_ in found[user] if id_ in set(ids)] == ids for user, ids in writers.accepted.items())
 
 
 async def test_killed_in_an_outage_and_started_without_kafka_everything_accepted_arrives_in_order(
@@ -127,14 +62,10 @@ async def test_killed_in_an_outage_and_started_without_kafka_everything_accepted
         writers.stopped = True
         await asyncio.wait_for(writing, 60)
         await until(lambda: empty(ask), 60, "custody is empty")
-    found = await arrived(broker)
+    found = await arrived(broker.bootstrap)
     assert writers.count > 1_200
     assert missing(writers, found) == set()
     assert accepted_in_order(writers, found)
-
-
-async def empty(ask: Client) -> bool:
-    return await ask.waiting() == 0
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -160,7 +91,7 @@ async def test_told_to_stop_it_answers_what_it_took_and_leaves_the_rest_for_the_
     await asyncio.to_thread(broker.start)
     async with running(cli) as (process, ask):
         await until(lambda: empty(ask), 60, "custody is empty")
-    found = await arrived(broker)
+    found = await arrived(broker.bootstrap)
     assert missing(writers, found) == set()
     assert accepted_in_order(writers, found)
 
@@ -203,7 +134,7 @@ async def test_what_kafka_refused_is_sent_again_through_kills_in_the_middle_of_i
         assert cli("undelivered", "replay", "--json", "--gateway", ask.url).fine().rows == [{"replayed": 0}]
         assert cli("undelivered", "list", "--json", "--gateway", ask.url).fine().rows == []
         await until(lambda: empty(ask), 60, "custody is empty")
-    found = await arrived(broker)
+    found = await arrived(broker.bootstrap)
     sent = {user: [e["msg_id"] for e in events if e["data"]["user_id"] == user] for user in range(USERS)}
     assert {user: set(ids) for user, ids in found.items()} == {user: set(ids) for user, ids in sent.items()}
 
