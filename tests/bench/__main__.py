@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import platform
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from importlib.metadata import distributions
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import click
-import orjson
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
@@ -26,6 +22,7 @@ from tests.kafka.trial import GUARANTEES, Trial
 from .compare import compare
 from .failover import GOALS_S, Failovers, failover
 from .flat import IDS_PER_USER, flat
+from .gateway import gateway, gateway_sheet
 from .kafka_topics import delete_topics, topic_names
 from .latency import latency
 from .outage import outage
@@ -33,7 +30,6 @@ from .peer import COMPARED, OUR_OUTPUT_TOPICS, RUN_PREFIX, Site
 from .produce import produce, produce_sheet
 from .recovery import recovery
 from .report import (
-    Sheet,
     comparison_sheet,
     failover_sheet,
     flatness_sheet,
@@ -42,6 +38,7 @@ from .report import (
     recovery_sheet,
     storm_sheet,
 )
+from .shown import SHOWN, show
 from .storm import storm
 from .verify import WrongOutputError
 from .workload import INPUT_TOPIC, Workload
@@ -49,10 +46,6 @@ from .workload import INPUT_TOPIC, Workload
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 progress = Console(stderr=True, highlight=False)
-SHOWN = (
-    click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
-    click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table to a file."),
-)
 
 
 def shared_options(command: F) -> F:
@@ -136,7 +129,7 @@ def compare_command(
             say=progress.print,
         ),
     )
-    _show(comparison_sheet(result), result.as_json(), common)
+    show(comparison_sheet(result), result.as_json(), common)
 
 
 @main.command("flat")
@@ -149,7 +142,7 @@ def flat_command(measured: int, rounds: int, **common: Any) -> None:
     result = _measure(
         common, lambda site: flat(site, IDS_PER_USER, measured=measured, rounds=rounds, say=progress.print)
     )
-    _show(flatness_sheet(result), result.as_json(), common)
+    show(flatness_sheet(result), result.as_json(), common)
 
 
 @main.command("latency")
@@ -163,7 +156,7 @@ def latency_command(rate_per_s: float, seconds: float, rounds: int, **common: An
     result = _measure(
         common, lambda site: latency(site, rate_per_s=rate_per_s, seconds=seconds, rounds=rounds, say=progress.print)
     )
-    _show(latency_sheet(result), result.as_json(), common)
+    show(latency_sheet(result), result.as_json(), common)
 
 
 @main.command("recovery")
@@ -176,7 +169,7 @@ def recovery_command(sizes: str, faust_max: int, rounds: int, **common: Any) -> 
     result = _measure(
         common, lambda site: recovery(site, numbers, faust_max=faust_max, rounds=rounds, say=progress.print)
     )
-    _show(recovery_sheet(result), result.as_json(), common)
+    show(recovery_sheet(result), result.as_json(), common)
 
 
 @main.command("failover")
@@ -199,7 +192,7 @@ def failover_command(
         return Failovers(trial.partitions, common["guarantee"], session_s, rate, handovers, figures)
 
     result = _try(common, run, session_timeout_s=str(session_s))
-    _show(failover_sheet(result), result.as_json(), common)
+    show(failover_sheet(result), result.as_json(), common)
 
 
 @main.command("storm")
@@ -221,7 +214,7 @@ def storm_command(seconds: float, every_s: float, rate: float, seed: int, **comm
         ),
         session_timeout_s="10",
     )
-    _show(storm_sheet(result), result.as_json(), common)
+    show(storm_sheet(result), result.as_json(), common)
 
 
 @main.command("outage")
@@ -243,7 +236,7 @@ def outage_command(seconds: float, backlog: int, rate: float, seed: int, **commo
         ),
         session_timeout_s="10",
     )
-    _show(outage_sheet(result), result.as_json(), common)
+    show(outage_sheet(result), result.as_json(), common)
 
 
 def _try(common: dict[str, Any], benchmark: Callable[[Trial], Awaitable[T]], **settings: str) -> T:
@@ -285,7 +278,31 @@ def produce_command(messages: int, payload_bytes: int, rounds: int, outage_s: fl
                 say=progress.print,
             )
             result = asyncio.run(work)
-    _show(produce_sheet(result), result.as_json(), common)
+    show(produce_sheet(result), result.as_json(), common)
+
+
+@main.command("gateway")
+@click.option(
+    "--rate", "rate_per_s", type=click.FloatRange(1), default=1_000, show_default=True, help="Requests a second."
+)
+@click.option(
+    "--seconds", type=click.FloatRange(4), default=60, show_default=True, help="Half of them with Kafka away."
+)
+@click.option("--partitions", type=click.IntRange(1), default=4, show_default=True)
+@SHOWN[0]
+@SHOWN[1]
+def gateway_command(rate_per_s: float, seconds: float, partitions: int, **common: Any) -> None:
+    """The gateway against a bare server, with Kafka and without; exit 1 when an accepted event isn't in the topic."""
+    with TemporaryDirectory(prefix="hardparts-bench-", ignore_cleanup_errors=True) as directory:
+        path = Path(directory)
+        with KafkaCluster(1, path / "kafka") as cluster:
+            work = gateway(
+                cluster, path, rate_per_s=rate_per_s, seconds=seconds, partitions=partitions, say=progress.print
+            )
+            result = asyncio.run(work)
+    show(gateway_sheet(result), result.as_json(), common)
+    if result.lost or result.disordered:
+        raise click.ClickException(f"{result.lost} lost, {result.disordered} users out of order")
 
 
 def _measure(common: dict[str, Any], benchmark: Callable[[Site], Awaitable[T]]) -> T:
@@ -319,26 +336,6 @@ def _site(broker: str | None, partitions: int) -> Iterator[Site]:
             return
         with KafkaCluster(1, path / "kafka") as cluster:
             yield Site(cluster.bootstrap, partitions, path)
-
-
-def _surroundings() -> dict[str, Any]:
-    packages = ("faust-streaming", "aiokafka", "rocksdict", "quixstreams")
-    installed = {distribution.name: distribution.version for distribution in distributions()}
-    return {
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "packages": {name: installed.get(name) for name in packages},
-    }
-
-
-def _show(sheet: Sheet, document: dict[str, Any], common: dict[str, Any]) -> None:
-    if common["as_json"]:
-        option = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
-        click.echo(orjson.dumps({**_surroundings(), **document}, option=option))
-    else:
-        Console().print(sheet.rich())
-    if common["markdown"]:
-        common["markdown"].write_text(sheet.markdown(), encoding="utf-8")
 
 
 if __name__ == "__main__":
