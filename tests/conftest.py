@@ -6,6 +6,8 @@ fails, so that a run cannot go green by skipping.
 
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,15 @@ from tests.kafka.jars import KafkaUnavailable, jars, java
 # A busy machine is no failure: a test that hangs is ended by its time limit.
 settings.register_profile("unhurried", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("unhurried")
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A directory that other users can reach. pytest's own can't be it: each pytest that starts closes those."""
+    with tempfile.TemporaryDirectory(prefix="hardparts-test-") as directory:
+        path = Path(directory)
+        path.chmod(0o755)
+        yield path
 
 
 def _kafka_missing() -> str | None:

@@ -7,7 +7,6 @@ import errno
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,15 +20,6 @@ from tests.gateway.as_nobody import NOBODY
 from tests.gateway.gateways import TOPIC, Answer, Client, comment, msg_ids
 from tests.kafka.waiting import until
 from tests.oracle.truth import read
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """Not below pytest's directory: whichever pytest starts next closes that to everybody but its owner."""
-    with tempfile.TemporaryDirectory(prefix="hardparts-gateway-") as directory:
-        path = Path(directory)
-        path.chmod(0o755)
-        yield path
 
 
 @pytest.fixture
@@ -80,15 +70,15 @@ async def gateway(cli: CommandLine, spill: Path) -> AsyncIterator[Client]:
 
 @pytest.mark.parametrize(("mode", "number"), [(None, errno.ENOENT), (0o555, errno.EACCES)], ids=["missing", "denied"])
 async def test_a_directory_that_is_not_there_or_denied_ends_the_start(
-    cli: CommandLine, place: Path, mode: int | None, number: int
+    cli: CommandLine, open_place: Path, mode: int | None, number: int
 ) -> None:
-    spill = place / "spill"
+    spill = open_place / "spill"
     if mode is not None:
         owned(spill).chmod(mode)
     async with as_nobody(cli, spill) as (process, line):
         assert line == ""
         assert await asyncio.to_thread(process.wait, 60) == 1
-    (said,) = (place / "log").read_text().splitlines()
+    (said,) = (open_place / "log").read_text().splitlines()
     assert str(spill) in said
     assert said.endswith(f"(errno {number})")
 
@@ -140,9 +130,9 @@ async def goes_bad_and_comes_back(
 
 
 async def test_denied_later_it_is_not_ready_until_it_is_allowed_again(
-    cli: CommandLine, broker: EmbeddedBroker, place: Path
+    cli: CommandLine, broker: EmbeddedBroker, open_place: Path
 ) -> None:
-    spill = owned(place / "spill")
+    spill = owned(open_place / "spill")
     await goes_bad_and_comes_back(
         cli, broker, spill, errno.EACCES, break_it=lambda: spill.chmod(0o555), mend_it=lambda: spill.chmod(0o755)
     )
@@ -152,9 +142,9 @@ Mount = Callable[[str], Path]
 
 
 @pytest.fixture
-def tmpfs(place: Path) -> Iterator[Mount]:
+def tmpfs(open_place: Path) -> Iterator[Mount]:
     """Mounts a small file system with these options."""
-    where = place / "tmpfs"
+    where = open_place / "tmpfs"
 
     def mount(options: str) -> Path:
         where.mkdir(exist_ok=True)
