@@ -4,16 +4,13 @@ import json
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from pipeline.broker.binary import BrokerUnavailableError
 from pipeline.broker.process import BrokerStartError, EmbeddedBroker
 
-
-class _Stopped(Exception):
-    """SIGTERM or SIGINT came."""
+LOOK_S = 0.1
 
 
 @click.command()
@@ -35,26 +32,26 @@ def broker(*, port: int, data: Path | None, brokers: int, as_json: bool) -> None
 
     Prints `ready kafka://127.0.0.1:PORT` once it answers. Exits 1 if it can't run, saying why.
     """
-    # Both by name: a shell that starts this in the background of a script has SIGINT ignored.
+    came: list[int] = []
+    # Both by name: a shell that starts this in the background of a script has SIGINT ignored. An exception raised by a
+    # handler could end up wherever Python is just then, in a destructor too, where it would go unheard.
     for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, _stop)
+        signal.signal(stop, lambda number, _frame: came.append(number))
     embedded = EmbeddedBroker(data=data, port=port, brokers=brokers)
     try:
         embedded.start()
         click.echo(json.dumps({"ready": embedded.url}) if as_json else f"ready {embedded.url}")
         if data is None:
             click.echo("kept in memory only; --data DIR keeps topics and offsets. Ctrl-C stops.", err=True)
-        code = embedded.wait()
-        click.echo(f"the embedded broker ended by itself, exit code {code}", err=True)
-        sys.exit(1)
+        code = None
+        while not came and code is None:
+            code = embedded.wait(LOOK_S)
+        if code is not None:
+            click.echo(f"the embedded broker ended by itself, exit code {code}", err=True)
+            sys.exit(1)
+        click.echo("stopping", err=True)
     except (BrokerStartError, BrokerUnavailableError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except _Stopped:
-        click.echo("stopping", err=True)
     finally:
         embedded.stop()
-
-
-def _stop(_signum: int, _frame: FrameType | None) -> None:
-    raise _Stopped

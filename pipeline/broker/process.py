@@ -108,12 +108,15 @@ class EmbeddedBroker:
         """Stop without any warning (SIGKILL), as a crash would."""
         self._end(signal.SIGKILL, STOP_TIMEOUT_S)
 
-    def wait(self) -> int:
-        """Wait until the broker ends by itself; its exit code."""
+    def wait(self, timeout_s: float) -> int | None:
+        """Wait until the broker ends by itself; its exit code, None when it goes on after `timeout_s`."""
         if self._process is None:
             message = "the broker was never started"
             raise RuntimeError(message)
-        return self._process.wait()
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
 
     def __enter__(self) -> Self:
         self.start()
