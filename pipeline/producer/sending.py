@@ -24,6 +24,8 @@ from pipeline.producer.rows import LaneId
 log = logging.getLogger("hardparts.producer")
 
 MESSAGES_MAX = 20_000
+ENOUGH = 500
+"""Messages of a lane that don't linger for more."""
 DOUBTS_MAX = 4
 BYTES_FLOOR = 1_000
 
@@ -91,10 +93,14 @@ class Sending:
 
     async def _round(self, lane: Lane, search: Search) -> None:
         lane.wake.clear()
+        if self._linger_s and len(lane) < ENOUGH and not search.suspects:
+            if not len(lane):
+                await lane.wake.wait()
+            # Until a tick that all lanes have in common: what they send at once shares a request to each broker.
+            await asyncio.sleep(self._linger_s - asyncio.get_running_loop().time() % self._linger_s)
+            lane.wake.clear()
         if not len(lane) or not (messages := self._take(lane, search)):
             await lane.wake.wait()
-            if self._linger_s:
-                await asyncio.sleep(self._linger_s)
             return
         try:
             await self._send(lane, messages, search)

@@ -171,7 +171,8 @@ async def test_what_the_broker_refuses_is_in_the_log_with_its_reason_and_its_nei
         assert json.loads(str(kept["value"])) == bad
         assert (kept["key"], kept["topic"], kept["error"]) == ("13", TOPIC, "message_too_large")
         assert kept["headers"] == [["traceparent", trace]]
-        assert (kept["code"], kept["attempts"]) == (10, 1)
+        assert kept["code"] == 10
+        assert 1 <= kept["attempts"] <= 3  # alone, or in a batch of up to four that was halved
         assert isinstance(kept["at_ms"], int)
         await until(lambda: len(in_topic(poisoned)) == 3, 60, "the others")
         assert await ask.sample("hardparts_gateway_undelivered_messages") == 1
