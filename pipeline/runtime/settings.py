@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     database_url: str = Field("", repr=False)  # may hold a password
     outbox_url: str = Field("", repr=False)  # may hold a password
     outbox_table: str = "kafka_outbox"
-    outbox_keep_s: float | None = Field(None, ge=0, allow_inf_nan=False)
+    outbox_keep_s: float | None = Field(None, ge=0, le=3_000_000_000, allow_inf_nan=False)  # dates end
     smtp_url: SecretStr | None = None
     alert_webhook: str = Field("", repr=False)  # may hold a token
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
