@@ -97,7 +97,7 @@ def status(*, limit: int, url: str | None, table: str | None, as_json: bool) -> 
 
     backlog, topics, failures, active = _ask(opened, ask())
     if as_json:
-        waiting = [{"topic": name, "unsent": rows, "oldest_s": round(age, 1)} for name, rows, age in topics]
+        waiting = [{"topic": _text(name), "unsent": rows, "oldest_s": round(age, 1)} for name, rows, age in topics]
         echo_json({"active": active, "unsent": backlog.unsent, "failed": backlog.failed, "topics": waiting})
         for row in failures:
             echo_json({name: _text(value) for name, value in row.items()})
@@ -132,7 +132,7 @@ def retry(
     if (bool(ids), topic is not None, all_).count(True) != 1:
         raise click.UsageError("name IDs, or --topic, or --all")
     opened = _open(url, table)
-    count = _ask(opened, opened.retry(ids, topic or ""))
+    count = _ask(opened, opened.retry(ids, topic))
     if as_json:
         echo_json({"retried": count})
     else:
@@ -155,4 +155,6 @@ def _ask(opened: "Table", question: Any) -> Any:
 
 
 def _text(value: Any) -> Any:
-    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+    """As text that can be printed: a database may hold bytes, or text that isn't UTF-8."""
+    content = value.encode(errors="surrogateescape") if isinstance(value, str) else value
+    return content.decode(errors="backslashreplace") if isinstance(content, bytes) else value

@@ -89,11 +89,16 @@ def _parsed(url: str) -> URL:
 
 
 def _opener(path: Path) -> Callable[[], sqlite3.Connection]:
-    """Opens the file, and never makes one where there is none: its disk may not be mounted."""
+    """Opens the file, and never makes one where there is none: its disk may not be mounted.
+
+    Text that isn't UTF-8 is read all the same, so that it is its row's fault only.
+    """
 
     def connect() -> sqlite3.Connection:
-        return sqlite3.connect(
+        connection = sqlite3.connect(
             f"file:{quote(str(path))}?mode=rw", uri=True, timeout=BUSY_S, check_same_thread=False, isolation_level=None
         )
+        connection.text_factory = lambda content: content.decode(errors="surrogateescape")
+        return connection
 
     return connect

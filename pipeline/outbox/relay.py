@@ -12,7 +12,7 @@ from contextlib import suppress
 from pipeline.core.backoff import Backoff
 from pipeline.outbox.errors import DatabaseAway
 from pipeline.outbox.metrics import OutboxMetrics
-from pipeline.outbox.rows import RowBroken, record_of
+from pipeline.outbox.rows import Row, RowBroken, record_of
 from pipeline.outbox.table import Table
 from pipeline.outbox.verdict import Verdict, reason_of, verdict_of
 from pipeline.outbox.window import Bounds, Queue, Window
@@ -161,14 +161,12 @@ class Relay:
         began = asyncio.get_running_loop().time()
         waits: str | None = None
         deliveries: list[tuple[int, Delivery | Exception]] = []
+        full: Exception | None = None
         for row in queue.sending:  # without a pause: the producer makes one request a partition of them
-            try:
-                record = record_of(row)
-                delivery = self._producer.produce(row.topic, None, record.value, key=record.key, headers=record.headers)
-            except (ProducerError, RowBroken) as error:
-                deliveries.append((row.id, error))
-            else:
-                deliveries.append((row.id, delivery))
+            delivery = full or self._produce(row)
+            if isinstance(delivery, Exception) and verdict_of(delivery) is Verdict.WAITS:
+                full = delivery  # a smaller row behind it may not pass it
+            deliveries.append((row.id, delivery))
         again, sent = [], 0
         for id_, delivery_ in deliveries:
             failure = await _failure_of(delivery_)
@@ -183,6 +181,13 @@ class Relay:
         queue.sending = []
         self._settle(queue, again, waits, began, sent)
         self._some.set()
+
+    def _produce(self, row: Row) -> Delivery | Exception:
+        try:
+            record = record_of(row)
+            return self._producer.produce(row.topic, None, record.value, key=record.key, headers=record.headers)
+        except (ProducerError, RowBroken) as error:
+            return error
 
     def _settle(self, queue: Queue, again: list[int], waits: str | None, began: float, sent: int) -> None:
         now, alert = asyncio.get_running_loop().time(), f"outbox:topic:{queue.topic}"

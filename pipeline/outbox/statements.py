@@ -20,7 +20,7 @@ _WORDS = {
     "sqlite": {
         "now": "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
         "bytes": "length(CAST({} AS BLOB))",
-        "age": "(julianday('now') - julianday(created)) * 86400.0",
+        "age": "coalesce((julianday('now') - julianday(created)) * 86400.0, 0.0)",
         "horizon": "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-' || :keep_s || ' seconds')",
         "text": "{}",
     },

@@ -77,11 +77,11 @@ class Table:
         """Delete rows that were sent longer ago than that, the oldest first; how many."""
         return await self._change(self._statements.delete_sent, {"keep_s": keep_s, "most": most})
 
-    async def retry(self, ids: Sequence[int] = (), topic: str = "") -> int:
+    async def retry(self, ids: Sequence[int] = (), topic: str | None = None) -> int:
         """Failed rows are unsent again: these, or a topic's, or all; how many."""
         if ids:
             return sum([await self._change(self._statements.retry_ids, {"ids": some}) for some in _slices(ids)])
-        if topic:
+        if topic is not None:
             return await self._change(self._statements.retry_topic, {"topic": topic})
         return await self._change(self._statements.retry, {})
 

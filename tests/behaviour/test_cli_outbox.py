@@ -91,6 +91,18 @@ def test_rows_are_relayed_shown_and_tried_again(cli: CommandLine, database: Sqli
     assert cli("outbox", "retry", "--all", "--json").fine().rows == [{"retried": 0}]
 
 
+def test_failed_rows_are_shown_whatever_stands_in_them(cli: CommandLine, database: SqliteDatabase) -> None:
+    with sqlite3.connect(database.path) as connection:
+        broken = "CAST(x'7bff7d' AS TEXT)"
+        connection.execute(f"INSERT INTO {TABLE} (topic, key, failed, failure) VALUES ({broken}, {broken}, 't', 'why')")
+        connection.execute(f"INSERT INTO {TABLE} (topic, key) VALUES ({broken}, 'a')")
+    shown = cli("outbox", "status", "--json")
+    assert shown.code == 1
+    waiting, failed = shown.rows
+    assert (waiting["topics"][0]["topic"], failed["topic"], failed["key"]) == ("{\\xff}", "{\\xff}", "{\\xff}")
+    assert "why" in cli("outbox", "status").out
+
+
 def test_it_is_not_ready_while_the_database_is_away(cli: CommandLine, database: SqliteDatabase, tmp_path: Path) -> None:
     with cli.running("outbox") as relay:
         assert relay.stdout

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pipeline.outbox import Table
 from pipeline.outbox.connect import Source
 from pipeline.outbox.window import Bounds
-from pipeline.producer import ReliableProducer
+from pipeline.producer import BufferFull, Delivery, ReliableProducer
+from pipeline.producer.arguments import Payload
 from tests.kafka.waiting import until
 from tests.outbox.databases import TABLE, Database, SqliteDatabase, ask, count, insert
 from tests.outbox.running import StrictCluster, opened, running, values
@@ -48,6 +51,68 @@ async def test_a_row_that_kafka_refuses_is_set_aside_and_its_key_goes_on(
         await until(lambda: not opened(relay), 2 * WITHIN_S, "the alert closes")
         table.close()
     assert values(cluster, "orders") == [b"1", b"2", b"cured"]
+
+
+async def test_text_that_is_not_utf_8_is_its_rows_fault_only(sqlite: SqliteDatabase, cluster: StrictCluster) -> None:
+    connection = sqlite.connect()
+    broken = "CAST(x'7bff7d' AS TEXT)"
+    for row in (f"'orders', {broken}, 'key'", f"'orders', 'a', {broken}", f"{broken}, 'a', 'topic'"):
+        connection.execute(f"INSERT INTO {TABLE} (topic, key, value) VALUES ({row})")
+    insert(sqlite, ("orders", "a", "fine"))
+    async with running(sqlite, cluster):
+        await until(lambda: count(sqlite, "sent IS NULL AND failed IS NULL") == 0, WITHIN_S, "all are settled")
+    assert values(cluster, "orders") == [b"fine"]
+    reasons = [failure for (failure,) in ask(sqlite, f"SELECT failure FROM {TABLE} WHERE id < 4 ORDER BY id")]
+    assert [reason.split(":")[:2] for reason in reasons[:2]] == [
+        ["RowBroken", " key isn't UTF-8"], ["RowBroken", " value isn't UTF-8"],
+    ]  # fmt: skip
+    assert reasons[2].startswith("bad_topic: ")
+
+
+async def test_a_time_that_the_application_wrote_and_no_one_can_read_stops_nothing(
+    sqlite: SqliteDatabase, cluster: StrictCluster
+) -> None:
+    connection = sqlite.connect()
+    connection.execute(f"INSERT INTO {TABLE} (topic, value, created) VALUES ('missing', 'waits', '21.11.2026')")
+    insert(sqlite, ("orders", "a", "1"))
+    table = Table(Source(sqlite.url, TABLE))
+    async with running(sqlite, cluster):
+        await until(lambda: count(sqlite, "sent IS NOT NULL") == 1, WITHIN_S, "the other is sent")
+        backlog = await table.backlog()
+        assert (backlog.unsent, backlog.oldest_s) == (1, 0.0)
+        assert await table.by_topic() == [("missing", 1, 0.0)]
+    table.close()
+
+
+async def test_rows_behind_one_for_which_there_is_no_room_do_not_pass_it(
+    sqlite: SqliteDatabase, cluster: StrictCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert(sqlite, *(("orders", "a", f"{n}") for n in range(20)))
+    produce, refused = ReliableProducer.produce, []
+
+    def is_full(
+        producer: ReliableProducer, topic: str, partition: int | None, payload: Payload, **more: Any
+    ) -> Delivery:
+        if payload == b"7" and len(refused) < 3:
+            refused.append(payload)
+            raise BufferFull("no room for one of this size")
+        return produce(producer, topic, partition, payload, **more)
+
+    monkeypatch.setattr(ReliableProducer, "produce", is_full)
+    async with running(sqlite, cluster):
+        await until(lambda: not count(sqlite, "sent IS NULL"), WITHIN_S, "every row is marked")
+    assert len(refused) == 3
+    assert values(cluster, "orders") == [b"%d" % n for n in range(20)]
+
+
+async def test_a_retry_of_a_topic_without_a_name_is_none_of_all(sqlite: SqliteDatabase) -> None:
+    """`hardparts outbox retry --topic "$TOPIC"`, where nobody has set TOPIC."""
+    insert(sqlite, ("orders", "a", "1"), ("orders", "a", "2"))
+    with sqlite.connect() as connection:
+        connection.execute(f"UPDATE {TABLE} SET failed = 'then'")
+    table = Table(Source(sqlite.url, TABLE))
+    assert [await table.retry(topic=""), await table.retry(topic="orders"), await table.retry()] == [0, 2, 0]
+    table.close()
 
 
 async def test_a_row_that_fails_again_counts_its_attempts(sqlite: SqliteDatabase, cluster: StrictCluster) -> None:
