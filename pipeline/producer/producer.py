@@ -216,10 +216,15 @@ class ReliableProducer:
         await self._buffer.drained.wait()
 
     def undelivered(self) -> Iterator[Undelivered]:
-        """Messages that were refused for good, kept in the spill until `discard`."""
+        """Messages that were refused for good, kept in the spill until `discard`; one that is damaged is left out."""
         if self._spill is not None:
             for id_, row in self._spill.undelivered():
-                yield from_row(id_, row)
+                try:
+                    refused = from_row(id_, row)
+                except (ValueError, TypeError):
+                    log.exception("refused message %r can't be read", id_)
+                else:
+                    yield refused
 
     def discard(self, id_: str) -> None:
         """Forget a refused message."""

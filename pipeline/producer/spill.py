@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,7 @@ class Spill:
         probe(directory, free_bytes_min)
         self._lock = DirectoryLock(directory)
         self._logs: dict[str, int] = {}
+        self._syncing = threading.RLock()
         self._unlisted = False
         self.removed_bytes = 0
         try:
@@ -69,6 +71,10 @@ class Spill:
         RocksDB's own flush would hold the interpreter up for as long, so the files of its log are flushed here. A log
         that has gone meanwhile is in a table file, which RocksDB has flushed.
         """
+        with self._syncing:  # what is refused is flushed on the event loop, what is accepted in a thread
+            self._sync()
+
+    def _sync(self) -> None:
         try:
             for name in self.close_old_logs() - self._logs.keys():
                 with suppress(FileNotFoundError):
@@ -96,12 +102,13 @@ class Spill:
 
     def close_old_logs(self) -> set[str]:
         """Let go of logs that RocksDB has removed, which take room while they are open; the names of the others."""
-        try:
-            names = {entry.name for entry in os.scandir(self._db_path) if entry.name.endswith(".log")}
-        except OSError as error:
-            raise SpillUnusable.of(error, self.directory, "can't be looked at") from error
-        self._close_logs(self._logs.keys() - names)
-        return names
+        with self._syncing:
+            try:
+                names = {entry.name for entry in os.scandir(self._db_path) if entry.name.endswith(".log")}
+            except OSError as error:
+                raise SpillUnusable.of(error, self.directory, "can't be looked at") from error
+            self._close_logs(self._logs.keys() - names)
+            return names
 
     def remove(self, rows: Iterable[tuple[LaneId, Row]]) -> None:
         """Rows whose messages are confirmed."""
@@ -171,8 +178,14 @@ class Spill:
 
     def undelivered(self) -> Iterator[tuple[bytes, bytes]]:
         """(id, row) of messages that were refused for good."""
-        for key, value in self._items(UNDELIVERED, UNDELIVERED):
-            yield key[1:], value
+        try:
+            for key, value in self._items(UNDELIVERED, UNDELIVERED):
+                yield key[1:], value
+        except Exception as error:
+            if not _is_damage(error):
+                raise self._unusable("can't be read", error) from error
+            self.damaged_rows += 1
+            log.exception("spill %s: refused messages from here on can't be read", self.directory)
 
     def keep_undelivered(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
         """Keep refused messages, by id, until `discard`."""
@@ -212,10 +225,11 @@ class Spill:
 
     def reopen(self) -> None:
         """After a failure: RocksDB takes no more writes until it is opened anew. Raises SpillUnusable."""
-        with suppress(Exception):
-            self._db.close()
-        self._close_logs(list(self._logs))
-        self._db = self._open()
+        with self._syncing:
+            with suppress(Exception):
+                self._db.close()
+            self._close_logs(list(self._logs))
+            self._db = self._open()
 
     def compact(self) -> None:
         """Give the space of removed rows back; takes long, for another thread."""

@@ -7,12 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.producer import Limits, ReliableProducer, SpillDamaged, SpillInUse, SpillUnusable
+from pipeline.producer import Limits, ReliableProducer, SpillDamaged, SpillInUse, SpillUnusable, Undeliverable
 from pipeline.producer.arguments import size_of
 from pipeline.producer.codec import RowBroken, decode, encode
 from pipeline.producer.message import Message
@@ -294,3 +295,45 @@ class Spilled:
 
     def __exit__(self, *_: object) -> None:
         self._spill.close()
+
+
+def test_flushes_side_by_side_open_a_log_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that is refused is flushed on the event loop, while a thread may flush those that are accepted."""
+    lane, opened, other_is_done = LaneId("letters", 0), threading.Event(), threading.Event()
+    open_, me = os.open, threading.current_thread()
+
+    def slow(path: Any, *arguments: Any) -> int:
+        file = open_(path, *arguments)
+        if str(path).endswith(".log") and threading.current_thread() is not me:
+            opened.set()
+            other_is_done.wait(1)  # which it only is if it didn't have to wait
+        return file
+
+    with Spilled(tmp_path) as spill:
+        spill.write([(lane, 0, [Message(None, b"1", [], 1, 1)])])
+        monkeypatch.setattr(os, "open", slow)
+        flush = threading.Thread(target=spill.sync)
+        flush.start()
+        assert opened.wait(60)
+        spill.keep_undelivered([(b"id", b"row")])
+        other_is_done.set()
+        flush.join()
+        held = [str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.exists()]
+        ours = [path for path in held if path.startswith(str(tmp_path)) and path.endswith(".log")]
+        assert len(ours) == len(set(ours)) + 1, "RocksDB's own, and one of ours"
+
+
+async def test_a_refused_message_that_is_damaged_is_told_and_the_others_are_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = Cluster({"letters": 1})
+    async with producer(cluster, tmp_path) as first:
+        with pytest.raises(Undeliverable):
+            await first.produce("letters", 0, POISON)
+    with Spilled(tmp_path) as spill:
+        spill.keep_undelivered(
+            [(b"a", b"{"), (b"b", b"{}\n"), (b"c", b'{"x": 1}\n' + encode([Message(b"", b"", [], 1, 1)]))]
+        )
+    async with producer(cluster, tmp_path) as second:
+        assert [refused.value for refused in second.undelivered()] == [POISON]
+    assert caplog.text.count("can't be read") == 3
