@@ -23,6 +23,8 @@ from pipeline.runtime.token import HEADER, shows
 
 SLICE = 200
 """So many events of a list are judged before others get their turn on the event loop."""
+EVENTS_MAX = 20_000
+"""A list is taken as a whole, so it must fit into what may wait for the disk together; so must the largest body."""
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -66,25 +68,28 @@ class Pages:
         """202 once every event is in custody."""
         began, topic = time.monotonic(), request.match_info["topic"]
         door = self._doors.get(topic)
-        answer = self.refusal(request)
-        if answer is None and door is None:
-            names = sorted(self._doors)
-            answer = problem(404, "unknown_topic", f"no topic {topic[:249]!r} takes events", topics=names)
-        if answer is None and door is not None:
-            answer = await self._enter(request, door)
-            if answer.status == 202:
-                self._metrics.accept.observe(time.monotonic() - began)
-        assert answer is not None
-        self._metrics.requests.labels(topic if door is not None else "", str(answer.status)).inc()
+        status = 500  # a bug of ours; `one_shape` tells
+        try:
+            answer = self.refusal(request) or await self._enter(request, topic, door)
+            status = answer.status
+        finally:
+            self._metrics.requests.labels(topic if door is not None else "", str(status)).inc()
+        if status == 202:
+            self._metrics.accept.observe(time.monotonic() - began)
         return answer
 
-    async def _enter(self, request: web.Request, door: Door) -> web.Response:
+    async def _enter(self, request: web.Request, topic: str, door: Door | None) -> web.Response:
+        if door is None:
+            names = sorted(self._doors)
+            return problem(404, "unknown_topic", f"no topic {topic[:249]!r} takes events", topics=names)
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             return problem(415, "encoded", "a body is taken as it is: send it without Content-Encoding")
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return problem(413, "too_large", f"a body has at most {self._body_bytes_max} bytes")
+        except (ConnectionError, web.RequestPayloadError):  # nobody reads this, or a proxy that cut it off
+            return problem(400, "cut_off", "the body ended before its end")
         judged = await self._judge(door, body)
         if isinstance(judged, web.Response):
             return judged
@@ -101,6 +106,8 @@ class Pages:
             events = split(body)
         except Malformed as error:
             return problem(422, "refused", "the body is no list of events", events=[_row(0, _malformed(error))])
+        if len(events) > EVENTS_MAX:
+            return problem(413, "too_large", f"a list has at most {EVENTS_MAX} events, not {len(events)}")
         taken: list[Taken] = []
         refused: list[tuple[int, Turned]] = []
         for number, raw in enumerate(events):

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,10 +16,11 @@ SLICE = 100
 
 
 class Replayed(NamedTuple):
-    """What one call did. more: call again."""
+    """What one call did. more: call again, with this until_ms."""
 
     replayed: int
     more: bool
+    until_ms: int
 
 
 class UndeliveredLog:
@@ -49,12 +51,14 @@ class UndeliveredLog:
                     break
         return found
 
-    async def replay(self, until_ms: int, limit: int) -> Replayed:
-        """Take up to `limit` of those refused before `until_ms` into custody again, then out of the log.
+    async def replay(self, until_ms: int | None, limit: int) -> Replayed:
+        """Take up to `limit` of those refused before `until_ms` (None: now) into custody again, then out of the log.
 
         A kill in between leaves them in the log: they are sent twice, none is skipped. What is refused again gets a new
         row with its time, which a later call with the same `until_ms` leaves alone. Raises as Custody.take does.
         """
+        if until_ms is None:
+            until_ms = int(time.time() * 1000)
         async with self._replaying:
             chosen: list[Undelivered] = []
             async for refused in self._rows():
@@ -74,7 +78,7 @@ class UndeliveredLog:
                 await self.count()
             if failed:
                 raise failed[0]
-            return Replayed(len(done), more)
+            return Replayed(len(done), more, until_ms)
 
     async def discard(self, id_: str) -> bool:
         """Forget one; whether it was there."""

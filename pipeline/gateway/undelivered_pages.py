@@ -25,15 +25,18 @@ class UndeliveredPages:
         limit = _number(request, "limit", 100)
         if limit is None or not 1 <= limit <= LISTED_MAX:
             return problem(400, "bad_request", f"limit is a number from 1 to {LISTED_MAX}")
-        found = await self._log.listed(limit, request.query.get("after", ""))
+        try:
+            found = await self._log.listed(limit, request.query.get("after", ""))
+        except ProducerError as error:
+            return problem(503, error.name, str(error))
         return web.json_response({"undelivered": [shown(one) for one in found]})
 
     async def replay(self, request: web.Request) -> web.Response:
-        """`?until_ms=N`: send again up to 100 that were refused before then; `more` says whether to call again."""
+        """Send again up to 100 that were refused before now, or `?until_ms=N`; `more`: call again with its until_ms."""
         if (refused := self._refusal(request)) is not None:
             return refused
         until_ms = _number(request, "until_ms", None)
-        if until_ms is None:
+        if until_ms is None and "until_ms" in request.query:
             return problem(400, "bad_request", "until_ms is a time in milliseconds since the epoch")
         try:
             done = await self._log.replay(until_ms, REPLAYED_MAX)

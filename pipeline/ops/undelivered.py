@@ -1,6 +1,5 @@
 """The undelivered log from outside: a running gateway is asked, since it alone may open its spill."""
 
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import quote
@@ -39,9 +38,11 @@ class Gateway:
 
     async def replay(self, on_progress: Callable[[int], None]) -> int:
         """Send again what is in the log now; how many. What is refused again is in the log again, and not repeated."""
-        until_ms, done = str(int(time.time() * 1000)), 0
+        until: dict[str, str] = {}  # the gateway's clock tells what is in the log now
+        done = 0
         while True:
-            answer = await self._ask("POST", "/undelivered/replay", until_ms=until_ms)
+            answer = await self._ask("POST", "/undelivered/replay", **until)
+            until = {"until_ms": str(answer["until_ms"])}
             done += int(answer["replayed"])
             on_progress(done)
             if not answer["more"]:

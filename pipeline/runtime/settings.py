@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     web_host: str = "127.0.0.1"
     web_port: int = Field(6066, ge=0, le=65535)
     gateway_port: int = Field(6070, ge=0, le=65535)
-    gateway_body_bytes_max: int = Field(1 << 20, ge=1, le=1 << 30)
+    gateway_body_bytes_max: int = Field(1 << 20, ge=1, le=32 << 20)
     custody_messages_max: int = Field(10_000_000, ge=1)
     custody_bytes_max: int = Field(4 << 30, ge=1)
 

@@ -18,7 +18,7 @@ LONG = "a" * 64
         ("WEB_HOST", "a..b"), ("WEB_HOST", LONG), ("WEB_PORT", "9" * 5000), ("DEMAND", "1.5"),
         ("BROKER", "kafka://a..b:9092"), ("BROKER", f"kafka://{LONG}:9092"), ("BROKER", "kafka://a:²"),
         ("BROKER", "kafka://a:0"), ("BROKER", ","), ("INSTANCE", "."), ("INSTANCE", ".."), ("INSTANCE", "a/b"),
-        ("OUTBOX_KEEP_S", "1e12"), ("OUTBOX_KEEP_S", "-1"),
+        ("OUTBOX_KEEP_S", "1e12"), ("OUTBOX_KEEP_S", "-1"), ("GATEWAY_BODY_BYTES_MAX", str(1 << 26)),
     ],
 )  # fmt: skip
 def test_a_value_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

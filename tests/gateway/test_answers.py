@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from pipeline.core.errors import Misconfigured
+from pipeline.gateway.custody import Custody
+from pipeline.gateway.pages import EVENTS_MAX
 from pipeline.gateway.server import running
-from pipeline.producer import SpillInUse
+from pipeline.producer import Limits, SpillInUse
 from tests.gateway.gateways import TOPIC, Client, application, comment, gateway, in_topic, scripted
 from tests.kafka.waiting import until
 
@@ -66,7 +69,7 @@ async def test_other_refusals_have_the_same_shape(tmp_path: Path) -> None:
             ("POST", "/events/user-events", b" " * 2_000_001, 413),
             ("POST", "/events/user-events", comment(msg="x" * 1_000_000), 413),
             ("GET", "/undelivered?limit=x", None, 400),
-            ("POST", "/undelivered/replay", None, 400),
+            ("POST", "/undelivered/replay?until_ms=x", None, 400),
             ("DELETE", "/undelivered/nobody", None, 404),
         ):
             answer = await ask(method, path, body)
@@ -165,3 +168,38 @@ async def test_pages_of_health_need_nothing(tmp_path: Path) -> None:
         ready = (await other("GET", "/health/ready")).body
         assert ready["ready"] is True
         assert ready["custody"]["messages"] == 0
+
+
+async def test_a_list_that_custody_could_never_hold_is_too_large_and_not_for_later(tmp_path: Path) -> None:
+    cluster, event = scripted(), json.dumps(comment()).encode()
+    async with gateway(tmp_path, cluster, gateway_body_bytes_max=32 << 20) as ask:
+        answer = await ask("POST", f"/events/{TOPIC}", b"[" + b",".join([event] * (EVENTS_MAX + 1)) + b"]")
+        assert (answer.status, answer.body["name"]) == (413, "too_large")
+        assert f"at most {EVENTS_MAX} events" in answer.body["error"]
+    limits = Limits()
+    assert limits.memory_messages > 2 * EVENTS_MAX
+    assert limits.memory_bytes > (32 << 20) + EVENTS_MAX * 1_000, "32 MiB, with what each counts for besides"
+
+
+async def test_a_body_that_is_cut_off_is_nobodys_bug(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with gateway(tmp_path, scripted()) as ask:
+        host, port = ask.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /events/user-events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        await writer.drain()
+        assert (await ask("GET", "/health/live")).status == 200  # by now it reads the body
+        writer.close()
+        counted = 'hardparts_gateway_requests_total{status="400",topic="user-events"}'
+        await until(lambda: ask.sample(counted), 60, "it has noticed")
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_bug_of_ours_is_counted_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async with gateway(tmp_path, scripted()) as ask:
+        monkeypatch.setattr(Custody, "take", fails)
+        answer = await ask.post(comment())
+        assert (answer.status, answer.body["name"]) == (500, "internal")
+        assert await ask.sample('hardparts_gateway_requests_total{status="500",topic="user-events"}') == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -208,6 +209,27 @@ async def test_a_replay_brings_all_of_it_in_order_and_a_second_one_nothing(
         assert [one async for one in at_gateway.undelivered()] == []
     (log,) = [log for log in poisoned.logs.values() if log]
     assert msg_ids(log) == [event["msg_id"] for event in bad]
+
+
+@pytest.mark.parametrize("ahead_s", [-3600, 3600])
+async def test_a_replay_asks_the_gateways_clock_and_not_that_of_who_calls(
+    tmp_path: Path, poisoned: Picky, monkeypatch: pytest.MonkeyPatch, ahead_s: int
+) -> None:
+    async with gateway(tmp_path, poisoned, [user_events]) as ask:
+        assert (await ask.post(*(poison(number) for number in range(150)))).status == 202
+        await undelivered(ask, 150)
+        now, asked = time.time, []
+
+        def caller() -> float:
+            frame = sys._getframe(1).f_globals["__name__"]
+            return now() + (ahead_s if frame == "pipeline.ops.undelivered" else 0)
+
+        def once_each(done: int) -> None:
+            asked.append(done)
+            assert len(asked) < 10, "what is refused again is sent again and again"
+
+        monkeypatch.setattr(time, "time", caller)
+        assert await Gateway(read_settings(), ask.url).replay(once_each) == 150  # and refused again
 
 
 async def test_a_replay_that_ends_in_its_middle_skips_nothing(

@@ -120,7 +120,7 @@ async def test_what_kafka_refused_is_sent_again_through_kills_in_the_middle_of_i
         assert len(cli("undelivered", "list", "--gateway", ask.url).fine().out.splitlines()) == 230
         await limit_records(broker, 1_000_000)
         done = await ask("POST", "/undelivered/replay?until_ms=9999999999999")
-        assert done.body == {"replayed": 100, "more": True}
+        assert done.body == {"replayed": 100, "more": True, "until_ms": 9999999999999}
         again = asyncio.create_task(ask("POST", "/undelivered/replay?until_ms=9999999999999"))
         await asyncio.sleep(0)
         process.kill()
