@@ -16,7 +16,8 @@ from pipeline.client.setting_up import name_of, options
 class PlainGatewayClient:
     """`with PlainGatewayClient("http://gateway:6070", token=…) as gateway: gateway.send("user-events", event)`.
 
-    The same as GatewayClient, but it waits. Threads may share one.
+    The same as GatewayClient, but it waits. Threads may share one. An attempt's limit in time is that of each of its
+    steps here: connect, send, the answer's beginning, its end.
     """
 
     def __init__(
@@ -53,8 +54,20 @@ class PlainGatewayClient:
     def _attempt(self, call: Call) -> float | None:
         """None: accepted; otherwise after how long to try again."""
         timeout_s = call.timeout_s(time.monotonic())
+        until = time.monotonic() + timeout_s
         try:
-            answer = self._http.post(call.path, content=call.body, timeout=timeout_s)
-        except httpx.RequestError as error:
+            with self._http.stream("POST", call.path, content=call.body, timeout=timeout_s) as answer:
+                content = _read(answer, until)
+        except (httpx.RequestError, TimeoutError) as error:
             return call.failed(name_of(error), error, time.monotonic())
-        return call.answered(answer.status_code, answer.headers, answer.content, time.monotonic())
+        return call.answered(answer.status_code, answer.headers, content, time.monotonic())
+
+
+def _read(answer: httpx.Response, until: float) -> bytes:
+    """Its body; httpx has a time limit for each piece of it only. Raises TimeoutError."""
+    content = b""
+    for piece in answer.iter_bytes():
+        content += piece
+        if time.monotonic() > until:
+            raise TimeoutError("the answer doesn't end")
+    return content

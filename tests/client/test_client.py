@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -227,3 +230,41 @@ def test_an_application_that_uses_it_needs_no_kafka_client() -> None:
     program = "import pipeline.client, sys; print({'aiokafka', 'faust', 'sqlalchemy', 'rocksdict'} & set(sys.modules))"
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+def test_an_answer_that_never_ends_is_none(kind: str) -> None:
+    """One that comes in drops keeps every single read short."""
+    registry, enough = CollectorRegistry(), threading.Event()
+
+    def drip(caller: socket.socket) -> None:
+        with caller, suppress(OSError):
+            caller.recv(65536)
+            caller.sendall(b"HTTP/1.1 503 Not Now\r\nContent-Length: 1000000\r\n\r\n")
+            while not enough.wait(0.05):
+                caller.sendall(b"x")
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=(server.accept()[0],), daemon=True).start()
+
+    def plainly(url: str) -> None:
+        with PlainGatewayClient(url, registry=registry, deadline_s=0.5) as client:
+            client.send("user-events", EVENT)
+
+    async def by_asyncio(url: str) -> None:
+        async with GatewayClient(url, registry=registry, deadline_s=0.5) as client:
+            await client.send("user-events", EVENT)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        give_up = threading.Timer(30, enough.set)  # then the connection ends, and that is another error
+        give_up.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(NotAccepted) as raised:
+            plainly(url) if kind == "plain" else asyncio.run(by_asyncio(url))
+        give_up.cancel()
+        assert not enough.is_set()
+        enough.set()
+    assert raised.value.cause == "timeout"
