@@ -21,6 +21,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 _OBEYED_BY_TERMINALS = re.compile("[\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+loglevel_option = click.option(
+    "--loglevel",
+    default="warning",
+    show_default=True,
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="How much to log.",
+)
 
 
 def cluster_options(function: F) -> F:

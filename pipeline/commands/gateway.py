@@ -6,20 +6,14 @@ import logging
 
 import click
 
-from pipeline.commands.frame import cluster_options, framed, settings_of
+from pipeline.commands.frame import cluster_options, framed, loglevel_option, settings_of
 
 
 @click.command()
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0: a free one [HARDPARTS_GATEWAY_PORT: 6070]."
 )
-@click.option(
-    "--loglevel",
-    default="warning",
-    show_default=True,
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    help="How much to log.",
-)
+@loglevel_option
 @cluster_options
 @framed
 def gateway(*, port: int | None, loglevel: str, broker: str | None, app: str | None, app_id: str | None) -> None:

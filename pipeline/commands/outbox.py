@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pipeline.commands.frame import FAILED, as_json, echo_json, framed, printable, settings_of
+from pipeline.commands.frame import FAILED, as_json, echo_json, framed, loglevel_option, printable, settings_of
 
 if TYPE_CHECKING:
     from pipeline.outbox import Table
@@ -33,13 +33,7 @@ def _table_options(function: F) -> F:
 @click.option(
     "--web-port", type=click.IntRange(0, 65535), help="Port for health and metrics [HARDPARTS_WEB_PORT: 6066]."
 )
-@click.option(
-    "--loglevel",
-    default="warning",
-    show_default=True,
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    help="How much to log.",
-)
+@loglevel_option
 @click.pass_context
 def outbox(context: click.Context, /, loglevel: str, **flags: Any) -> None:
     """Relay the rows of an outbox table to Kafka, in order per key, each marked when Kafka has confirmed it.

@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from pipeline.commands.frame import loglevel_option
 from pipeline.core.errors import HardpartsError, Misconfigured
 
 
@@ -13,13 +14,7 @@ from pipeline.core.errors import HardpartsError, Misconfigured
 @click.option(
     "--web-port", type=click.IntRange(0, 65535), help="Port for health and metrics [HARDPARTS_WEB_PORT: 6066]."
 )
-@click.option(
-    "--loglevel",
-    default="warning",
-    show_default=True,
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    help="How much to log.",
-)
+@loglevel_option
 def worker(instance: str | None, web_port: int | None, loglevel: str) -> None:
     """Run one worker process; add replicas to scale.
 
