@@ -49,6 +49,7 @@ class Flushing:
                 continue
             except BaseException:
                 self._dirty |= lanes
+                self._some.set()  # whoever starts this again needn't wait for another message
                 raise
             for lane in lanes:
                 self._buffer.accept(lane)

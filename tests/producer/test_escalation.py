@@ -13,6 +13,7 @@ from pipeline.producer import NotAvailable, ReliableProducer, Undeliverable, Und
 from pipeline.producer.link import Sent
 from pipeline.producer.message import Message
 from pipeline.producer.restarts import RESTARTS_MAX, WITHIN_S, Restarts
+from pipeline.producer.spill import Spill
 from tests.kafka.waiting import until
 from tests.producer.scripted import Cluster, ScriptedLink
 
@@ -99,3 +100,22 @@ async def test_failures_that_are_far_apart_do_not_escalate(monkeypatch: pytest.M
         answers.append(restarts.allows(RuntimeError()))
         now += WITHIN_S / (RESTARTS_MAX - 0.5)
     assert all(answers)
+
+
+async def test_a_fault_of_our_own_while_flushing_is_restarted_without_another_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster({"letters": 1})
+    cluster.go_away()
+    sync, faults = Spill.sync, iter(range(1))
+
+    def fails_once(spill: Spill) -> None:
+        if next(faults, None) is not None:
+            raise RuntimeError("a bug of ours")
+        sync(spill)
+
+    async with ReliableProducer({}, link=ScriptedLink(cluster), linger_s=0, spill=tmp_path, durable=True) as producer:
+        monkeypatch.setattr(Spill, "sync", fails_once)
+        await asyncio.wait_for(producer.produce("letters", 0, b"1").accepted(), 60)
+        assert next(faults, None) is None
+        cluster.come_back()
