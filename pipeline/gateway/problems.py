@@ -40,5 +40,5 @@ async def one_shape(request: web.Request, handler: Handler) -> web.StreamRespons
             answer.headers["Allow"] = error.headers["Allow"]
         return answer
     except Exception as error:
-        log.exception("%s %s failed", request.method, request.path)
+        log.exception("%s %s failed", request.method, request.rel_url.raw_path)  # as it came: no line breaks
         return problem(500, "internal", f"a fault of the gateway's own: {type(error).__name__}")

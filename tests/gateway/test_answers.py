@@ -14,6 +14,7 @@ from pipeline.core.errors import Misconfigured
 from pipeline.gateway.custody import Custody
 from pipeline.gateway.pages import EVENTS_MAX
 from pipeline.gateway.server import running
+from pipeline.gateway.undelivered import UndeliveredLog
 from pipeline.producer import Limits, SpillInUse
 from tests.gateway.gateways import TOPIC, Client, application, comment, gateway, in_topic, scripted
 from tests.kafka.waiting import until
@@ -203,3 +204,17 @@ async def test_a_bug_of_ours_is_counted_too(tmp_path: Path, monkeypatch: pytest.
         answer = await ask.post(comment())
         assert (answer.status, answer.body["name"]) == (500, "internal")
         assert await ask.sample('hardparts_gateway_requests_total{status="500",topic="user-events"}') == 1
+
+
+async def test_what_is_asked_for_writes_no_line_of_its_own_into_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(UndeliveredLog, "discard", fails)
+    async with gateway(tmp_path, scripted()) as ask:
+        assert (await ask("DELETE", "/undelivered/a%0Aforged")).status == 500
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "hardparts.gateway"]
+    assert "\n" not in said
+    assert "forged" in said
