@@ -37,7 +37,7 @@ ROW_BYTES_MAX = 256 << 10
 
 
 class Spill:
-    """The spill directory of one process. Sequence numbers count the messages of a lane and are never used twice."""
+    """The spill directory of one process. Sequence numbers order the messages of a lane while it holds any."""
 
     def __init__(self, directory: Path, free_bytes_min: int) -> None:
         """Tested by a real write, locked, opened. Raises SpillUnusable, SpillInUse."""
