@@ -18,6 +18,7 @@ from pipeline.gateway.undelivered import UndeliveredLog
 from pipeline.gateway.undelivered_pages import UndeliveredPages
 from pipeline.producer import ProducerError, SpillUnusable
 from pipeline.producer.message import NO_HEADERS, Headers
+from pipeline.runtime.security import is_loopback
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.token import HEADER, shows
 
@@ -60,8 +61,9 @@ class Pages:
             if shows(request.headers.get(HEADER, ""), self._token):
                 return None
             return problem(401, "unauthorized", "the gateway has a token: send Authorization: Bearer TOKEN")
-        if "Origin" in request.headers:
-            return problem(403, "forbidden", "no web page may ask this while the gateway has no token")
+        if "Origin" in request.headers or not is_loopback(request.url.host or ""):
+            why = "without a token only programs here that call this machine localhost may ask: set HARDPARTS_WEB_TOKEN"
+            return problem(403, "forbidden", why)
         return None
 
     async def events(self, request: web.Request) -> web.Response:

@@ -117,7 +117,9 @@ class Pages:
         It is users' data: with HARDPARTS_WEB_TOKEN set, only for who has it (401); without, only on loopback (403).
         """
         app = self._app
-        if (refused := may_not_read_state(app.settings, request.headers.get(HEADER, ""))) is not None:
+        if (
+            refused := may_not_read_state(app.settings, request.headers.get(HEADER, ""), request.url.host or "")
+        ) is not None:
             return refused
         table, key = request.match_info["table"], request.match_info["key"]
         declared = find_view(app.definitions, table)
@@ -167,15 +169,19 @@ class Pages:
         return True
 
 
-def may_not_read_state(settings: Settings, authorization: str) -> http.Response | None:
-    """The refusal for a request with this Authorization header; None when it may read state."""
+def may_not_read_state(settings: Settings, authorization: str, asked_host: str) -> http.Response | None:
+    """The refusal for a request with this Authorization header; None when it may read state.
+
+    asked_host: what the request calls this machine. A website whose name leads to this machine gets nothing out of a
+    browser here.
+    """
     if settings.token:
         if shows(authorization, settings.token):
             return None
         refused = _problem(401, "state is shown to who has the worker's token: send Authorization: Bearer TOKEN")
         refused.headers["WWW-Authenticate"] = "Bearer"
         return refused
-    if is_loopback(settings.web_host):
+    if is_loopback(settings.web_host) and is_loopback(asked_host):
         return None
     return _problem(403, "state leaves this machine only with a token: set HARDPARTS_WEB_TOKEN at the worker")
 

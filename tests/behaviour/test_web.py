@@ -311,5 +311,12 @@ def test_beyond_this_machine_state_is_shown_with_a_token_only(cli: CommandLine) 
     ],
 )
 def test_who_may_read_state(host: str, token: str | None, authorization: str, status: int | None) -> None:
-    refused = may_not_read_state(read_settings(web_host=host, web_token=token), authorization)
+    refused = may_not_read_state(read_settings(web_host=host, web_token=token), authorization, "localhost")
     assert (refused.status if refused is not None else None) == status
+
+
+def test_without_a_token_a_website_that_claims_to_be_here_reads_no_state() -> None:
+    for asked, status in (("evil.example", 403), ("127.0.0.1", None), ("::1", None)):
+        refused = may_not_read_state(read_settings(), "", asked)
+        assert (refused.status if refused is not None else None) == status
+    assert may_not_read_state(read_settings(web_token="s3cret"), "Bearer s3cret", "state.example") is None

@@ -109,6 +109,7 @@ async def test_with_a_token_only_who_has_it_gets_in(tmp_path: Path) -> None:
 async def test_without_a_token_no_web_page_gets_in_and_nobody_from_elsewhere(tmp_path: Path) -> None:
     async with gateway(tmp_path, scripted()) as ask:
         assert (await ask("POST", "/events/user-events", comment(), Origin="https://example.org")).status == 403
+        assert (await ask("GET", "/undelivered", Host="evil.example")).status == 403  # its name leads here
     app = application(tmp_path, web_host="0.0.0.0")
     with pytest.raises(Misconfigured, match="HARDPARTS_WEB_TOKEN"):
         await running(app).__aenter__()
@@ -186,7 +187,7 @@ async def test_a_body_that_is_cut_off_is_nobodys_bug(tmp_path: Path, caplog: pyt
     async with gateway(tmp_path, scripted()) as ask:
         host, port = ask.url.removeprefix("http://").split(":")
         _, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"POST /events/user-events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        writer.write(b"POST /events/user-events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         await writer.drain()
         assert (await ask("GET", "/health/live")).status == 200  # by now it reads the body
         writer.close()
