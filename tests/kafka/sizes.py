@@ -2,8 +2,8 @@
 
 | variable                 | default | full size | what it sets                                   |
 |--------------------------|---------|-----------|------------------------------------------------|
-| HARDPARTS_TEST_EVENTS    | 40000   | 200000    | events of the kill test                        |
-| HARDPARTS_TEST_ROUNDS    | 3       | 10        | rounds of freezing, joining, empty-disk starts |
+| HARDPARTS_TEST_EVENTS    | 20000   | 200000    | events of the kill test                        |
+| HARDPARTS_TEST_ROUNDS    | 2       | 10        | rounds of freezing, joining, empty-disk starts |
 | HARDPARTS_TEST_SEED      | random  |           | replays a red run                              |
 """
 
@@ -15,12 +15,12 @@ import random
 
 def events() -> int:
     """Events of the kill test."""
-    return int(os.environ.get("HARDPARTS_TEST_EVENTS", "40000"))
+    return int(os.environ.get("HARDPARTS_TEST_EVENTS", "20000"))
 
 
 def rounds() -> int:
     """Rounds of the tests that repeat a fault."""
-    return int(os.environ.get("HARDPARTS_TEST_ROUNDS", "3"))
+    return int(os.environ.get("HARDPARTS_TEST_ROUNDS", "2"))
 
 
 def seed() -> int:

@@ -16,7 +16,7 @@ from tests.oracle.lag import wait_for_lag_zero
 from tests.oracle.records import SOURCES
 from tests.oracle.writer import write
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(300)]
 LAG_ZERO_WITHIN_S = 120.0
 
 
