@@ -53,3 +53,6 @@ def main() -> None:
     Settings come from flags, then HARDPARTS_… variables, then defaults. Exit status: 0 fine, 1 checked and found
     wanting or failed, 2 wrong usage or settings.
     """
+    from pipeline.kafka.patches import apply_patches
+
+    apply_patches()

@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from pipeline.kafka.patches import apply_patches
 from tests.kafka.jars import KafkaUnavailable, jars, java
 
 # A busy machine is no failure: a test that hangs is ended by its time limit.
 settings.register_profile("unhurried", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("unhurried")
+
+apply_patches()  # clients that a test makes itself create no topic by asking, like those of the product
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """`topics plan` and `topics apply`: the catalogue compared with the cluster, and the cluster brought to it."""
 
+import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -8,6 +10,11 @@ from pipeline.runtime.admin import Admin, Refused, connect
 from pipeline.runtime.app import App
 
 REMEDY = "mend the catalogue's entry or HARDPARTS_REPLICATION, or have the operator allow it; what came before is done"
+READ_BACK_WITHIN_S, READ_BACK_EVERY_S = 10.0, 0.2
+"""A broker that is asked right after a change may not have heard of it yet."""
+NOT_SO = (
+    "`topics apply` asked for this and the cluster still differs: somebody else changes the topic, or a policy does"
+)
 
 
 class Applied(NamedTuple):
@@ -32,7 +39,8 @@ async def differences(app: App, force: bool = False) -> list[Difference]:
 async def apply(app: App, force: bool, on_done: Callable[[Difference], None]) -> Applied:
     """Create missing topics, set their settings, add partitions where that is allowed; `on_done` after each step.
 
-    Safe to run again and side by side: what somebody else has made in the meantime is fine.
+    Reads back what it made; a topic that isn't as it was asked for is in `refused`. Safe to run again and side by side:
+    what somebody else has made in the meantime is fine, if it is the same.
     """
     topics = {topic.name: topic for topic in catalogue(app)}
     result = Applied([], [])
@@ -44,7 +52,20 @@ async def apply(app: App, force: bool, on_done: Callable[[Difference], None]) ->
             await _make(admin, difference, topics[difference.topic])
             result.done.append(difference)
             on_done(difference)
+        result.refused.extend(await _read_back(app, admin, force, result))
     return result
+
+
+async def _read_back(app: App, admin: Admin, force: bool, result: Applied) -> list[Difference]:
+    """How the topics that were made or changed still differ from what was asked for."""
+    made, until = {done.topic for done in result.done}, time.monotonic() + READ_BACK_WITHIN_S
+    while made:
+        found = await _differences(app, admin, force)
+        left = [one for one in found if one.topic in made and one not in result.refused]
+        if not left or time.monotonic() > until:
+            return [one if one.refused else one._replace(refused=NOT_SO) for one in left]
+        await asyncio.sleep(READ_BACK_EVERY_S)
+    return []
 
 
 async def _differences(app: App, admin: Admin, force: bool) -> list[Difference]:

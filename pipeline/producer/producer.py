@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from pipeline.core.backoff import Backoff
 from pipeline.core.routing import partition_of
+from pipeline.kafka.patches import apply_patches
 from pipeline.producer.arguments import (
     PARTITION_MAX,
     Payload,
@@ -87,6 +88,7 @@ class ReliableProducer:
     ) -> None:
         if durable and spill is None:
             raise ValueError("durable means on the disk: name a spill directory")
+        apply_patches()
         self._options, self._spill_directory, self._durable = dict(options), spill, durable
         self._limits = limits or Limits()
         self._linger_s, self._check_s, self._missing_after_s = linger_s, check_s, missing_after_s

@@ -20,6 +20,7 @@ from pipeline.core.agent import Definition
 from pipeline.core.contract import Contract
 from pipeline.core.errors import Misconfigured
 from pipeline.core.topic import Catalogue, Topic
+from pipeline.kafka.patches import apply_patches
 from pipeline.runtime import erase
 from pipeline.runtime.alerts import Alerts
 from pipeline.runtime.check import check_topics, make_state_dir
@@ -69,6 +70,7 @@ class App(faust.App):
         read_model: MetaData | None = None,
         settings: Settings | None = None,
     ) -> None:
+        apply_patches()
         self.settings = settings or read_settings()
         self.catalogue = catalogue
         self.modules = list(modules)

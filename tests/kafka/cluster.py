@@ -19,6 +19,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from aiokafka.errors import KafkaError
 
+from pipeline.kafka.patches import apply_patches
 from tests.kafka import requests
 from tests.kafka.jars import jars, java
 from tests.kafka.properties import Node, server_properties
@@ -75,6 +76,7 @@ class KafkaCluster:
 
     def start(self, timeout_s: float = 60) -> None:
         """Format every directory and start every broker; returns when each one serves and sees all the others."""
+        apply_patches()  # what chaos runs and benchmarks ask about isn't created by asking
         atexit.register(self.close)
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         formats = [self._format(node, cluster_id) for node in self.nodes.values()]

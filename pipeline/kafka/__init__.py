@@ -1,0 +1,1 @@
+"""What touches aiokafka's insides."""
