@@ -9,12 +9,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import settings
 
 from pipeline.kafka.patches import apply_patches
+from tests.kafka.cluster import KafkaCluster
 from tests.kafka.jars import KafkaUnavailable, jars, java
+from tests.needs import missing
 
 # A busy machine is no failure: a test that hangs is ended by its time limit.
 settings.register_profile("unhurried", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -30,6 +33,27 @@ def open_place() -> Iterator[Path]:
         path = Path(directory)
         path.chmod(0o755)
         yield path
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """One broker for the whole session; topics are shared, so a test that needs fixed names calls `reset()` first."""
+    yield from _cluster(1, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def kafka3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """Three brokers, replication 3, min.insync.replicas 2; a test that takes one down brings it back."""
+    yield from _cluster(3, tmp_path_factory)
+
+
+def _cluster(brokers: Literal[1, 3], directories: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    try:
+        cluster = KafkaCluster(brokers, directories.mktemp(f"kafka-{brokers}"))
+    except KafkaUnavailable as reason:
+        missing(f"real Kafka: {reason}")
+    with cluster:
+        yield cluster
 
 
 def _kafka_missing() -> str | None:

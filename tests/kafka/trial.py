@@ -19,7 +19,7 @@ from tests.oracle.journal import Journal
 from tests.oracle.judge import judge
 from tests.oracle.lag import wait_for_lag_zero
 from tests.oracle.process import Worker
-from tests.oracle.records import AGENT, OUTPUTS, SOURCES
+from tests.oracle.records import AGENT, OUTPUTS, SOURCES, USER_EVENTS
 from tests.oracle.report import Report
 from tests.oracle.views import unit_directories
 from tests.oracle.writer import write
@@ -156,6 +156,16 @@ class Trial:
             return sum((await self.committed()).values()) > records
 
         await until(advanced, timeout_s, f"more than {records} records committed")
+
+    async def each_advances(self, timeout_s: float = 90) -> None:
+        """Wait until the group has committed more than now in each partition of the user events."""
+        before = await self.committed()
+
+        async def advanced() -> bool:
+            now = await self.committed()
+            return all(now.get((USER_EVENTS, n), 0) > before.get((USER_EVENTS, n), 0) for n in range(self.partitions))
+
+        await until(advanced, timeout_s, f"each partition beyond {before}")
 
     async def leader_of_changelog(self) -> int:
         """Id of the broker that leads the changelog's partition 0."""

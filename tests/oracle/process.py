@@ -32,6 +32,8 @@ class Worker:
     before: Sequence[str] = ()
     module = "pipeline"
     """What `python -m` runs: a test may start the product through a module of its own."""
+    directory = REPOSITORY
+    """Where the process runs, and where `python -m` looks for modules first."""
 
     def __init__(self, instance: str, log: Path, environment: Mapping[str, str], web_port: int | None = None) -> None:
         self.instance = instance
@@ -71,7 +73,7 @@ class Worker:
         self._ready = threading.Event()
         self._process = subprocess.Popen(
             command,
-            cwd=REPOSITORY,
+            cwd=self.directory,
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
