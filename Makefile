@@ -6,9 +6,12 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 ARGS ?=
+# The Apache Kafka of test-kafka, bench and chaos: make test-kafka KAFKA=4.1.1
+KAFKA := 4.4.0
 BIN := .venv/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 PYTEST := $(BIN)/python -m pytest
+ON_KAFKA := HARDPARTS_TEST_KAFKA=$(KAFKA)
 FAST := not kafka and not chaos and not bench and not slow
 # Many of the fast tests wait for processes of their own: four at a time keep two cores busy.
 PARALLEL := -n 4 --dist worksteal
@@ -37,14 +40,14 @@ check: .venv/tests ## format, lint, types, import contracts, tests of the core, 
 	$(PYTEST) -m "slow and not kafka and not chaos" -q $(PARALLEL)
 
 # They wait for time limits of groups and brokers: two modules at a time, each with clusters of its own.
-test-kafka: .venv/tests .cache/kafka/complete ## the tests on a real Apache Kafka (Java 17 or newer, and Maven)
-	@$(PYTEST) -m "kafka and not chaos and not bench" -n 2 --dist loadfile $(ARGS)
+test-kafka: .venv/tests .cache/kafka/$(KAFKA)/complete ## the tests on a real Apache Kafka (Java 17 or newer, and Maven)
+	@$(ON_KAFKA) $(PYTEST) -m "kafka and not chaos and not bench" -n 2 --dist loadfile $(ARGS)
 
-bench: .venv/tests .cache/kafka/complete ## speed beside Faust's own idiom and others, on a real Apache Kafka
-	@$(BIN)/python -m tests.bench $(ARGS)
+bench: .venv/tests .cache/kafka/$(KAFKA)/complete ## speed beside Faust's own idiom and others, on a real Apache Kafka
+	@$(ON_KAFKA) $(BIN)/python -m tests.bench $(ARGS)
 
-chaos: .venv/tests .cache/kafka/complete ## workers and brokers killed under load, judged by an independent count, on a real Apache Kafka
-	@$(BIN)/python -m tests.chaos $(ARGS)
+chaos: .venv/tests .cache/kafka/$(KAFKA)/complete ## workers and brokers killed under load, judged by an independent count, on a real Apache Kafka
+	@$(ON_KAFKA) $(BIN)/python -m tests.chaos $(ARGS)
 
 # --- set-up ---------------------------------------------------------------------------------------------------------------
 
@@ -72,11 +75,12 @@ chaos: .venv/tests .cache/kafka/complete ## workers and brokers killed under loa
 	@set -o pipefail; $(PIP) install --require-hashes -r tests/requirements.lock | $(STEPS)
 	@touch $@
 
-.cache/kafka/complete: tests/kafka/pom.xml
+.cache/kafka/%/complete: tests/kafka/pom.xml
 	@for program in java mvn; do command -v $$program > /dev/null || { \
 		echo "$$program is missing: a Java runtime (17 or newer) and Maven are needed for a real Kafka" >&2; exit 1; }; done
-	@echo "set-up of Kafka: jars into .cache/kafka (about 55 MB)"
-	@mvn -q -B -Dstyle.color=never -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/.cache/kafka"
+	@echo "set-up of Kafka $*: jars into .cache/kafka/$* (about 55 MB)"
+	@mvn -q -B -Dstyle.color=never -f tests/kafka/pom.xml dependency:copy-dependencies \
+		-Dkafka.version="$*" -DoutputDirectory="$(CURDIR)/$(@D)"
 	@touch $@
 
 # --- upkeep ---------------------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
 
 @pytest.fixture(scope="session")
 def kafka3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    """Three brokers, replication 3, min.insync.replicas 2; a test that takes one down brings it back."""
+    """Three brokers; topics with replication 3 and min.insync.replicas 2. A test that takes one down brings it back."""
     yield from _cluster(3, tmp_path_factory)
 
 

@@ -143,10 +143,13 @@ NAMES = dict(
             "STREAMS_INVALID_TOPOLOGY_EPOCH",
             "STREAMS_TOPOLOGY_FENCED",
             "SHARE_SESSION_LIMIT_REACHED",
+            "GROUP_DELETION_FAILED",
+            "STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED",
+            "CONTROLLER_ID_NOT_REGISTERED",
         ]
     )
 ) | {-1: "UNKNOWN_SERVER_ERROR"}
-"""Code → name, as Apache Kafka 4.1 has them."""
+"""Code → name, as Apache Kafka 4.4 has them; older versions have fewer."""
 
 
 class Fate(Enum):
@@ -172,6 +175,7 @@ _FATES = {
     Fate.REFUSED: "INVALID_TOPIC_EXCEPTION TOPIC_AUTHORIZATION_FAILED",
 }
 BY_NAME = {name: fate for fate, names in _FATES.items() for name in names.split()}
+"""What isn't listed answers other requests (groups, controllers, topologies); for a produce request it is DOUBTFUL."""
 _RETRIED_INSIDE = {"FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH", "UNKNOWN_TOPIC_ID", "INCONSISTENT_TOPIC_ID"}
 
 

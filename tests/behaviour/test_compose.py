@@ -36,7 +36,7 @@ from tests.behaviour.compose_file import (
     succeeds,
     wait_healthy,
 )
-from tests.kafka.jars import jars, java
+from tests.kafka.jars import program
 
 COMPOSE = load()
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -218,7 +218,7 @@ async def test_three_kafka_brokers_become_healthy_and_keep_writing_without_one(t
         for name, process in brokers.items():
             script, *arguments = health_check(SERVICES[name])
             here = Moved({"127.0.0.1:9092": moved(f"{name}:9092")})
-            check = [java(), "-cp", f"{jars()}/*", KAFKA_SCRIPTS[Path(script).name], *map(here, arguments)]
+            check = program(KAFKA_SCRIPTS[Path(script).name], *map(here, arguments))
             wait_healthy(process, lambda check=check: succeeds(check, {}), tmp_path / name / "log", timeout_s=90)  # type: ignore[misc]
         bootstrap = [moved(f"{name}:9092") for name in KAFKA]
         admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
@@ -245,7 +245,7 @@ def kafka_process(
     home = tmp_path / name
     home.mkdir()
     settings = environment(SERVICES[name])
-    cluster, heap = settings.pop("CLUSTER_ID"), settings.pop("KAFKA_HEAP_OPTS").split()
+    cluster, heap = settings.pop("CLUSTER_ID"), tuple(settings.pop("KAFKA_HEAP_OPTS").split())
     here = Moved({"0.0.0.0:9092": f"127.0.0.1:{ports[0]}", "0.0.0.0:9093": f"127.0.0.1:{ports[1]}"})
     here.places |= moved.places | {"/var/lib/kafka/data": str(home / "data")}
     # KAFKA_MIN_INSYNC_REPLICAS → min.insync.replicas, as the image does
@@ -254,11 +254,9 @@ def kafka_process(
     }
     file = home / "server.properties"
     file.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
-    start = [java(), *heap, "-cp", f"{jars()}/*"]
-    subprocess.run(
-        [*start, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(file)], check=True, capture_output=True
-    )
-    return [*start, "kafka.Kafka", str(file)], home / "log", {}
+    made = program("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(file))
+    subprocess.run(made, check=True, capture_output=True)
+    return program("kafka.Kafka", str(file), options=heap), home / "log", {}
 
 
 def test_the_mail_catcher_is_healthy(tmp_path: Path) -> None:

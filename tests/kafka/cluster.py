@@ -20,11 +20,12 @@ from typing import Any, Literal, Self, TypeVar
 from aiokafka.errors import KafkaError
 
 from pipeline.kafka.patches import apply_patches
+from pipeline.ops.plan import IN_SYNC_MIN_FROM_REPLICAS
 from tests.kafka import requests
-from tests.kafka.jars import jars, java
+from tests.kafka.jars import program
 from tests.kafka.properties import Node, server_properties
 
-HEAP = ("-Xms128m", "-Xmx320m")
+BROKER = ("-Xms128m", "-Xmx320m", "-XX:+UseSerialGC")
 POLL_S = 0.1
 
 T = TypeVar("T")
@@ -33,8 +34,8 @@ T = TypeVar("T")
 class KafkaCluster:
     """Real Kafka under `directory`; a context manager: `with KafkaCluster(3, path) as cluster`.
 
-    brokers: 1, or 3 with replication 3 and min.insync.replicas 2. Ids run from 1.
-    settings: broker properties that replace the quick ones of `properties.py`.
+    brokers: 1, or 3, whose topics have replication 3 and min.insync.replicas 2. Ids run from 1.
+    settings: broker properties beside those of `properties.py`, or in their place.
     The methods block until what they say is true, shown by a request to the broker, or raise TimeoutError with the
     end of the broker's log. Data survives stop, kill and restart; ports stay the same.
     """
@@ -49,8 +50,7 @@ class KafkaCluster:
         }
         self._settings = dict(settings or {})
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
-        self._classpath = str(jars() / "*")
-        self._java = java()
+        program("")  # says at once what is missing
 
     @property
     def bootstrap(self) -> str:
@@ -133,7 +133,7 @@ class KafkaCluster:
     def controller(self) -> int:
         """Id of the active controller, the leader of the metadata quorum."""
         answer = subprocess.run(
-            self._command(
+            program(
                 "org.apache.kafka.tools.MetadataQuorumCommand",
                 *("--bootstrap-server", self._running_bootstrap(), "describe", "--status"),
             ),
@@ -152,8 +152,9 @@ class KafkaCluster:
         return _run(requests.leader(self._running_bootstrap(), topic, partition))
 
     def create_topics(self, topics: Mapping[str, int], config: Mapping[str, str] | None = None) -> None:
-        """Create topics (name → partitions) with the cluster's replication; returns when each one has leaders."""
-        _run(requests.create_topics(self.bootstrap, topics, self.replication, dict(config or {})))
+        """Create topics (name → partitions) as `topics apply` does; returns when each one has leaders."""
+        safe = {"min.insync.replicas": "2"} if self.replication >= IN_SYNC_MIN_FROM_REPLICAS else {}
+        _run(requests.create_topics(self.bootstrap, topics, self.replication, {**safe, **(config or {})}))
 
     def reset(self) -> None:
         """Delete every topic but Kafka's own and wait until they are gone; a fresh start for the next test.
@@ -172,22 +173,16 @@ class KafkaCluster:
         self._processes.clear()
         atexit.unregister(self.close)
 
-    def _command(self, *arguments: str) -> list[str]:
-        return [self._java, *HEAP, "-XX:+UseSerialGC", "-cp", self._classpath, *arguments]
-
     def _format(self, node: Node, cluster_id: str) -> subprocess.Popen[bytes]:
         node.directory.mkdir(parents=True, exist_ok=True)
         node.properties.write_text(server_properties(node, list(self.nodes.values()), self._settings))
-        command = self._command(
-            "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(node.properties)
-        )
-        command.insert(1, "-XX:TieredStopAtLevel=1")  # a short-lived process: compile less, start sooner
+        command = program("kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(node.properties))
         with node.log.open("ab") as log:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def _spawn(self, node_id: int) -> None:
         node = self.nodes[node_id]
-        command = self._command("kafka.Kafka", str(node.properties))
+        command = program("kafka.Kafka", str(node.properties), options=BROKER)
         with node.log.open("ab") as log:
             # A session of its own: Ctrl-C reaches the test run, which then decides what happens to its brokers.
             self._processes[node_id] = subprocess.Popen(

@@ -10,12 +10,11 @@ from pathlib import Path
 
 from tests.kafka.certificates import Authority
 from tests.kafka.cluster import KafkaCluster, _free_ports
-from tests.kafka.jars import REPOSITORY, jars, java
+from tests.kafka.jars import REPOSITORY, program, version
 
 DOCUMENT = REPOSITORY / "docs" / "security.md"
 PASSWORD = "correct horse battery staple"
 USER = "hardparts"
-PROGRAMS = {"kafka-acls.sh": "org.apache.kafka.tools.AclCommand", "kafka-configs.sh": "kafka.admin.ConfigCommand"}
 TIMEOUT_S = 60
 
 
@@ -105,11 +104,17 @@ class GuardedCluster(KafkaCluster):
         await asyncio.gather(*map(one, commands))
 
     def _program(self, command: str) -> list[str]:
-        program, *arguments = shlex.split(command.replace("$BROKER", self.bootstrap).replace("$PASSWORD", PASSWORD))
+        script, *arguments = shlex.split(command.replace("$BROKER", self.bootstrap).replace("$PASSWORD", PASSWORD))
         at = arguments.index("--command-config")
         del arguments[at : at + 2]  # an administrator's credentials
-        start = [java(), "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", f"{jars()}/*"]
-        return [*start, PROGRAMS[program], *arguments]
+        return program(main_class(script), *arguments)
+
+
+def main_class(script: str) -> str:
+    """What a script of Kafka's distribution runs."""
+    tools = "org.apache.kafka.tools"
+    configs = tools if version() >= (4, 4) else "kafka.admin"
+    return {"kafka-acls.sh": f"{tools}.AclCommand", "kafka-configs.sh": f"{configs}.ConfigCommand"}[script]
 
 
 def documented(program: str, heading: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where Java and Kafka's jars are, or why a test that needs them cannot run."""
+"""Which Apache Kafka the tests run, where Java and its jars are, or why a test that needs them cannot run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import shutil
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+NEWEST = "4.4.0"
+"""The version that tests, benchmarks and chaos runs take unless HARDPARTS_TEST_KAFKA names another one."""
+JAR = "kafka_2.13-{}.jar"
+SHORT_LIVED = ("-Xmx128m", "-XX:TieredStopAtLevel=1")
+"""For a program that ends soon: a small heap, and less compiling, so that it starts sooner."""
 
 
 class KafkaUnavailable(RuntimeError):
@@ -24,12 +29,23 @@ def java() -> str:
 
 
 def jars() -> Path:
-    """The directory of jars: HARDPARTS_KAFKA_LIBS, else .cache/kafka; raises KafkaUnavailable."""
+    """The directory of jars: HARDPARTS_KAFKA_LIBS, else .cache/kafka/<version>; raises KafkaUnavailable."""
+    version = os.environ.get("HARDPARTS_TEST_KAFKA") or NEWEST
     named = os.environ.get("HARDPARTS_KAFKA_LIBS")
-    directory = Path(named) if named else REPOSITORY / ".cache" / "kafka"
-    if not any(directory.glob("kafka_2.13-*.jar")):
-        raise KafkaUnavailable(
-            f"no kafka_2.13-*.jar in {directory}: run "
-            "`mvn -q -f tests/kafka/pom.xml dependency:copy-dependencies` or set HARDPARTS_KAFKA_LIBS"
-        )
+    directory = Path(named) if named else REPOSITORY / ".cache" / "kafka" / version
+    if not any(directory.glob(JAR.format("*"))):
+        fetch = f"make .cache/kafka/{version}/complete"
+        raise KafkaUnavailable(f"no {JAR.format('*')} in {directory}: run `{fetch}` or set HARDPARTS_KAFKA_LIBS")
     return directory
+
+
+def version() -> tuple[int, ...]:
+    """The version of the jars, such as (4, 4, 0); raises KafkaUnavailable."""
+    before, after = JAR.split("{}")
+    (jar,) = jars().glob(JAR.format("*"))
+    return tuple(map(int, jar.name.removeprefix(before).removesuffix(after).split(".")))
+
+
+def program(main: str, *arguments: str, options: tuple[str, ...] = SHORT_LIVED) -> list[str]:
+    """The command that runs a class of the jars; raises KafkaUnavailable."""
+    return [java(), *options, "-cp", str(jars() / "*"), main, *arguments]

@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 from typing import NamedTuple
 
-from tests.kafka.jars import jars, java
+from tests.kafka.jars import program, version
 
 TIMEOUT_S = 60.0
 
@@ -22,9 +22,10 @@ class Line(NamedTuple):
 async def console_produce(bootstrap: str, topic: str, keyed: list[tuple[str, str]]) -> None:
     """Send keys and values through `kafka-console-producer`."""
     lines = "".join(f"{key}\t{value}\n" for key, value in keyed)
-    properties = ("--property", "parse.key=true", "--property", "key.separator=\t")
-    command = _java(
-        "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", bootstrap, "--topic", topic, *properties
+    command = program(
+        "org.apache.kafka.tools.ConsoleProducer",
+        *("--bootstrap-server", bootstrap, "--topic", topic),
+        *_properties("reader", "parse.key=true", "key.separator=\t"),
     )
     ended = await asyncio.to_thread(
         subprocess.run, command, input=lines, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
@@ -34,12 +35,11 @@ async def console_produce(bootstrap: str, topic: str, keyed: list[tuple[str, str
 
 async def console_consume(bootstrap: str, topic: str, group: str, count: int) -> list[Line]:
     """The first `count` records of `topic` that `kafka-console-consumer` prints."""
-    shown = ("print.key=true", "print.partition=true", "key.separator=\t")
-    command = _java(
+    command = program(
         "org.apache.kafka.tools.consumer.ConsoleConsumer",
         *("--bootstrap-server", bootstrap, "--topic", topic, "--group", group, "--from-beginning"),
         *("--max-messages", str(count), "--timeout-ms", str(int(TIMEOUT_S * 500))),
-        *(part for name in shown for part in ("--property", name)),
+        *_properties("formatter", "print.key=true", "print.partition=true", "key.separator=\t"),
     )
     ended = await asyncio.to_thread(subprocess.run, command, capture_output=True, timeout=TIMEOUT_S, check=False)
     assert ended.returncode == 0, ended.stderr.decode(errors="replace")
@@ -50,5 +50,7 @@ async def console_consume(bootstrap: str, topic: str, group: str, count: int) ->
     return lines
 
 
-def _java(main: str, *arguments: str) -> list[str]:
-    return [java(), "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", str(jars() / "*"), main, *arguments]
+def _properties(of: str, *settings: str) -> list[str]:
+    """Flags that set properties of the console's reader or formatter: named for it since 4.2 (KIP-1147)."""
+    flag = f"--{of}-property" if version() >= (4, 2) else "--property"
+    return [part for setting in settings for part in (flag, setting)]

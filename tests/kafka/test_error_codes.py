@@ -10,21 +10,23 @@ import pytest
 from aiokafka import errors as aiokafka_errors
 
 from pipeline.producer.codes import NAMES, Fate, fate_of, teach_aiokafka
-from tests.kafka.jars import jars, java
+from tests.kafka.jars import NEWEST, program, version
 
 pytestmark = pytest.mark.kafka
 ROW = re.compile(r"<tr><td>(\w+)</td><td>(-?\d+)</td><td>(True|False)</td>")
 
 
 async def test_no_code_of_kafkas_table_is_missing_and_what_it_calls_retriable_is_retried() -> None:
-    command = [java(), "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", str(jars() / "*")]
     printed = await asyncio.to_thread(
-        subprocess.run, [*command, "org.apache.kafka.common.protocol.Errors"],
+        subprocess.run, program("org.apache.kafka.common.protocol.Errors"),
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     rows = ROW.findall(printed.stdout)
     assert len(rows) > 130
-    assert {int(code): name for name, code, _ in rows} == NAMES
+    of_kafka = {int(code): name for name, code, _ in rows}
+    assert of_kafka.items() <= NAMES.items()
+    if ".".join(map(str, version())) == NEWEST:
+        assert of_kafka == NAMES
     teach_aiokafka()
     for name, code, retriable in rows:
         if retriable == "True":
