@@ -38,14 +38,19 @@ def plan(*, force: bool, broker: str | None, app: str | None, app_id: str | None
 
 
 @topics.command("apply")
-@click.option("--force", is_flag=True, help="Add partitions to ordered topics too, although keys move.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Add partitions to ordered outputs too, although keys move. Never to what an agent of this application reads.",
+)
 @cluster_options
 @as_json
 @framed
 def apply(*, force: bool, broker: str | None, app: str | None, app_id: str | None, as_json: bool) -> int:
     """Make the cluster as the catalogue wants it: create topics, set their settings, add partitions.
 
-    Exit 1 when something is refused; everything else is done all the same. Nothing is ever deleted.
+    Exit 1 when something is refused; everything else is done all the same. Nothing is ever deleted, and a topic that an
+    agent reads keeps its partition count.
     """
     from pipeline.ops.application import application
     from pipeline.ops.topics import apply as apply_

@@ -15,13 +15,13 @@ from pipeline.contracts.catalogue import load_contracts
 from pipeline.core.errors import Blocking, HardpartsError, Misconfigured
 from pipeline.core.expiry import shown
 from pipeline.ops.application import application
-from pipeline.ops.plan import plan
+from pipeline.ops.plan import other_count, plan
 from pipeline.ops.reading import reader
 from pipeline.ops.topics import catalogue
 from pipeline.producer import Limits, SpillUnusable, probe
 from pipeline.runtime.admin import Admin, TopicFound, connect
 from pipeline.runtime.app import App
-from pipeline.runtime.check import unfit
+from pipeline.runtime.check import set_partitions, unfit
 from pipeline.runtime.database import Database
 from pipeline.runtime.expiry import too_short
 from pipeline.runtime.security import client_security, described, unencrypted
@@ -183,13 +183,22 @@ async def _topics(app: App, admin: Admin, found: dict[str, TopicFound]) -> list[
     names = [topic.name for topic in wanted]
     configs = await admin.configs(name for name in names if name in found)
     counts = {name: there.partitions for name, there in found.items()}
+    differences = plan(wanted, found, configs)
+    not_made = {one.topic: one.refused for one in differences if one.kind == "missing" and one.refused}
     findings = [
-        Finding(f"topic {problem.topic}", "FAIL", problem.message, problem.remedy)
+        Finding(f"topic {problem.topic}", "FAIL", problem.message, not_made.get(problem.topic, problem.remedy))
         for problem in unfit(app, app.declared, names, counts)
     ]
-    for difference in plan(wanted, found, configs):
+    other = other_count(wanted, found)
+    if other is not None:
+        detail = f"HARDPARTS_PARTITIONS is {app.settings.partitions}, but the topics of the agents have {other}"
+        findings.append(Finding("partitions", "WARN", f"{detail}; workers go by the topics", set_partitions(other)))
+    by_setting = {topic.name for topic in wanted if topic.by_setting}
+    for difference in differences:
         if difference.kind == "missing":
             continue  # named above
+        if difference.kind == "partitions" and other is not None and difference.topic in by_setting:
+            continue  # one line for all of them above
         level: Level = "FAIL" if difference.kind == "partitions" else "WARN"
         detail = f"{difference.kind} {difference.found}, the catalogue wants {difference.wanted}"
         findings.append(

@@ -27,7 +27,8 @@ class Applied(NamedTuple):
 def catalogue(app: App) -> list[Wanted]:
     """Every topic that should be there."""
     owners = {app.changelog(definition): definition.name for definition in app.declared}
-    return [wanted(topic, app.settings, owners.get(topic.name)) for topic in app.all_topics()]
+    readers = {source.name: definition.name for definition in app.declared for source in definition.sources}
+    return [wanted(topic, app.settings, owners.get(topic.name), readers.get(topic.name)) for topic in app.all_topics()]
 
 
 async def differences(app: App, force: bool = False) -> list[Difference]:

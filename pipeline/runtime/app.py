@@ -23,7 +23,7 @@ from pipeline.core.topic import Catalogue, Topic
 from pipeline.kafka.patches import apply_patches
 from pipeline.runtime import erase
 from pipeline.runtime.alerts import Alerts
-from pipeline.runtime.check import check_topics, make_state_dir
+from pipeline.runtime.check import check_topics, make_state_dir, odd_setting
 from pipeline.runtime.clock import lease_now_s
 from pipeline.runtime.context import Context
 from pipeline.runtime.crashpoints import CrashPoints
@@ -273,7 +273,9 @@ class App(faust.App):
         make_state_dir(self.settings)
         self.require_own_agents()
         await super().on_first_start()
-        self.context.partitions.update(await check_topics(self))
+        self.context.partitions.update(counts := await check_topics(self))
+        if (odd := odd_setting(self, counts)) is not None:
+            log.warning("%s", odd)
         takeover = cast(Tables, self.tables).recovery
         self.add_future(measure_stalls(self.context.metrics.loop_stall))
         self.add_future(watch(self.units, cast(Any, self.consumer).group.failure, lambda: takeover.trouble))

@@ -96,6 +96,35 @@ def topics_needed(app: "App") -> list[str]:
     return list(named | dict.fromkeys(own))
 
 
+def the_other_count(counts: Iterable[int], setting: int) -> int | None:
+    """The one count that all of these have in place of the setting's; None when they differ, or agree with it."""
+    found = set(counts)
+    return found.pop() if len(found) == 1 and setting not in found else None
+
+
+def set_partitions(count: int) -> str:
+    """The remedy for a setting that isn't what the topics have."""
+    return f"set HARDPARTS_PARTITIONS={count}"
+
+
+def odd_setting(app: "App", counts: Mapping[str, int]) -> str | None:
+    """A line about HARDPARTS_PARTITIONS when the topics of the agents that run here all have another count."""
+    names = [
+        name
+        for definition in app.definitions
+        if definition.sources[0].partitions is None
+        for name in (*(topic.name for topic in definition.sources), app.changelog(definition))
+    ]
+    setting = app.settings.partitions
+    other = the_other_count((counts[name] for name in names if name in counts), setting)
+    if other is None:
+        return None
+    return (
+        f"HARDPARTS_PARTITIONS is {setting}, but the topics of the agents have {other} partitions; "
+        f"going by the topics: {set_partitions(other)}"
+    )
+
+
 def unfit(
     app: "App", definitions: Iterable[Definition], names: Iterable[str], counts: Mapping[str, int]
 ) -> list[Unfit]:
@@ -112,7 +141,7 @@ def unfit(
             message = (
                 f"agent {definition.name} needs equal partition counts of its sources and its changelog, but {shown}"
             )
-            remedy = "see `hardparts topics plan`; a topic that has grown must be filled anew by key, into a new topic"
+            remedy = "see `hardparts topics plan`, and docs/runbook.md, Partition counts differ"
             problems.append(Unfit(changelog, message, remedy))
     return problems
 

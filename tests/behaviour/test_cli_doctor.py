@@ -92,6 +92,14 @@ def test_a_missing_topic_and_a_wrong_partition_count_are_named(cli: CommandLine,
     assert cli("doctor", app_id=app_id).out.count(f"{changelog} has 5") == 1
 
 
+def test_a_setting_that_is_not_what_the_topics_have_is_a_warning_with_the_right_number(cli: CommandLine) -> None:
+    found = levels(cli("doctor", "--json", partitions="8").fine(), 0)
+    assert found["partitions"]["level"] == "WARN"
+    assert found["partitions"]["remedy"] == "set HARDPARTS_PARTITIONS=2"
+    assert not any(name.startswith("topic ") for name in found)
+    assert "--force" not in cli("doctor", partitions="8").out
+
+
 def test_a_contract_file_that_is_broken_is_named_with_its_place(cli: CommandLine, tmp_path: Path) -> None:
     contracts = tmp_path / "contracts"
     shutil.copytree(ROOT / "agents" / "contracts", contracts)

@@ -41,6 +41,12 @@ async def _partitions(broker: EmbeddedBroker) -> dict[str, int]:
         return {name: found.partitions for name, found in (await admin.topics()).items()}
 
 
+async def _made(broker: EmbeddedBroker, **partitions: int) -> None:
+    async with connect(Settings(broker=broker.url)) as admin:
+        for name, count in partitions.items():
+            await admin.create(name, count, 1, {})
+
+
 async def _config(broker: EmbeddedBroker, topic: str) -> dict[str, str]:
     async with connect(Settings(broker=broker.url)) as admin:
         return (await admin.configs([topic]))[topic]
@@ -65,22 +71,73 @@ def test_apply_makes_what_plan_shows_and_then_there_is_nothing_to_do(cli: Comman
     config = asyncio.run(_config(broker, CHANGELOG))
     assert (config["cleanup.policy"], config["segment.bytes"]) == ("compact", "1048576")
 
-    # more partitions: ordered topics only when forced, changelogs never
-    refused = cli("topics", "apply", "--json", partitions="3")
-    assert refused.code == 1
-    states = {row["topic"]: row["state"] for row in refused.rows}
-    assert states["user-events"] == states[CHANGELOG] == "refused"
-    assert states["hardparts.errors"] == "done"
-    reasons = {row["topic"]: row["refused"] for row in refused.rows}
-    assert "67% of keys would move" in reasons["user-events"]
-    assert "new topics" in reasons[CHANGELOG]
-    forced = cli("topics", "apply", "--force", "--json", partitions="3")
-    assert forced.code == 1
-    assert {row["topic"] for row in forced.rows if row["state"] == "refused"} >= {CHANGELOG}
-    counts = asyncio.run(_partitions(broker))
-    assert (counts["user-events"], counts[CHANGELOG]) == (3, 2)
 
-    # and a worker refuses to start on unequal counts
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_a_setting_that_differs_from_the_topics_of_the_agents_changes_nothing_and_is_named(
+    cli: CommandLine, broker: EmbeddedBroker, force: list[str]
+) -> None:
+    """A shell without HARDPARTS_PARTITIONS has 8: growing the sources would part their keys from their state."""
+    cli("topics", "apply").fine()
+    before = asyncio.run(_partitions(broker))
+    refused = cli("topics", "apply", "--json", *force, partitions="8")
+    assert refused.code == 1
+    assert {row["topic"]: row["state"] for row in refused.rows} == dict.fromkeys(before, "refused")
+    reasons = {row["topic"]: row["refused"] for row in refused.rows}
+    assert all("set HARDPARTS_PARTITIONS=2" in reason for reason in reasons.values())
+    assert "75% of keys would move" in reasons["user-events"]
+    assert not any("--force" in reason for reason in reasons.values())
+    assert asyncio.run(_partitions(broker)) == before
+
+    # a worker goes by the topics and says so
+    with cli.running("worker", partitions="8") as worker:
+        assert worker.stdout
+        assert worker.stdout.readline().startswith("ready partitions=0,1 ")
+        worker.terminate()
+        assert worker.wait(30) == 0
+        assert worker.stderr
+        (said,) = [line for line in worker.stderr if "HARDPARTS_PARTITIONS" in line]
+    assert "HARDPARTS_PARTITIONS is 8, but the topics of the agents have 2 partitions" in said
+    assert "set HARDPARTS_PARTITIONS=2" in said
+
+
+def test_a_missing_topic_is_not_made_with_another_count_than_the_topics_of_the_agents(
+    cli: CommandLine, broker: EmbeddedBroker
+) -> None:
+    asyncio.run(_made(broker, **{"user-events": 4, "comment-counts": 4}))
+    refused = cli("topics", "apply", "--json", partitions="8")
+    assert refused.code == 1
+    assert {row["state"] for row in refused.rows} == {"refused"}
+    assert all("set HARDPARTS_PARTITIONS=4" in row["refused"] for row in refused.rows)
+    assert asyncio.run(_partitions(broker)) == {"user-events": 4, "comment-counts": 4}
+    assert "HARDPARTS_PARTITIONS=4" in cli("doctor", partitions="8").out
+    cli("topics", "apply", partitions="4").fine()
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_no_partitions_are_added_to_what_an_agent_reads(
+    cli: CommandLine, broker: EmbeddedBroker, force: list[str]
+) -> None:  # O5
+    asyncio.run(_made(broker, **{"user-events": 1, "team-events": 2}))
+    refused = cli("topics", "apply", "--json", *force)
+    assert refused.code == 1
+    reasons = {row["topic"]: row["refused"] for row in refused.rows if row["state"] == "refused"}
+    assert reasons.keys() == {"user-events", CHANGELOG}
+    assert "50% of keys would move to another partition, away from the state of agent" in reasons["user-events"]
+    assert "declare 1" in reasons["user-events"]
+    assert "user-events has 1" in reasons[CHANGELOG]
+    made = asyncio.run(_partitions(broker))
+    assert made["user-events"] == 1
+    assert made["comment-counts"] == 2
+
+
+def test_a_worker_refuses_unequal_counts(cli: CommandLine, broker: EmbeddedBroker) -> None:
+    cli("topics", "apply").fine()
+
+    async def grown() -> None:
+        async with connect(Settings(broker=broker.url)) as admin:
+            await admin.grow("user-events", 3)
+
+    asyncio.run(grown())
     said = cli("worker", partitions="3").failed(2)
     assert "user-events has 3" in said
     assert f"{CHANGELOG} has 2" in said
@@ -125,11 +182,33 @@ def test_more_partitions_of_an_ordered_topic_are_refused_with_the_share_of_keys_
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_fewer_partitions_and_growing_changelogs_are_refused_even_when_forced(force: bool) -> None:
+def test_fewer_partitions_and_more_for_an_agent_with_state_are_refused_even_when_forced(force: bool) -> None:  # O5
     (fewer,) = plan([WANTED], {"letters": TopicFound(7, 7, 1)}, IN_SYNC, force)
     assert "declare 7" in fewer.refused
-    (changelog,) = plan([WANTED._replace(changelog_of="a")], {"letters": TopicFound(5, 5, 1)}, IN_SYNC, force)
-    assert "new topics" in changelog.refused
+    for bound in (WANTED._replace(changelog_of="a"), WANTED._replace(read_by="a")):
+        (more,) = plan([bound], {"letters": TopicFound(5, 5, 1)}, IN_SYNC, force)
+        assert "83% of keys would move" in more.refused
+        assert "declare 5" in more.refused
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_the_setting_is_named_when_all_topics_of_agents_have_one_other_count(force: bool) -> None:
+    source = WANTED._replace(read_by="a", by_setting=True)
+    changelog = WANTED._replace(name="rows", changelog_of="a", ordered=False, by_setting=True)
+    errors = WANTED._replace(name="errors", ordered=False, by_setting=True)
+    output = WANTED._replace(name="parcels", by_setting=True)
+    found = dict.fromkeys(("letters", "rows", "errors", "parcels"), TopicFound(5, 5, 1))
+    configs = dict.fromkeys(found, IN_SYNC["letters"])
+    differences = plan([source, changelog, errors, output], found, configs, force)
+    assert {one.topic for one in differences} == found.keys()
+    assert all("set HARDPARTS_PARTITIONS=5" in one.refused for one in differences)
+
+    # an application whose own topics have the setting's count: the error topic grows with it
+    found |= dict.fromkeys(("letters", "rows"), TopicFound(6, 6, 1))
+    grown = {one.topic: one.refused for one in plan([source, changelog, errors, output], found, configs, force)}
+    assert grown.keys() == {"errors", "parcels"}
+    assert grown["errors"] == ""
+    assert (grown["parcels"] == "") == force
 
 
 def test_an_unordered_topic_may_have_more_partitions_than_declared() -> None:
