@@ -23,6 +23,7 @@ from pipeline.core.topic import Catalogue, Topic
 from pipeline.kafka.patches import apply_patches
 from pipeline.runtime import erase
 from pipeline.runtime.alerts import Alerts
+from pipeline.runtime.assignor import Assignor
 from pipeline.runtime.check import check_topics, make_state_dir, odd_setting
 from pipeline.runtime.clock import lease_now_s
 from pipeline.runtime.context import Context
@@ -36,6 +37,7 @@ from pipeline.runtime.settings import Settings, read_settings
 from pipeline.runtime.stall import measure_stalls
 from pipeline.runtime.store import shared_cache
 from pipeline.runtime.takeover import Tables
+from pipeline.runtime.topic_changes import TopicChanges
 from pipeline.runtime.topics import SourceTopics, changelog_topic, own_topics
 from pipeline.runtime.transport import BatchTransport
 from pipeline.runtime.units import Units
@@ -84,6 +86,7 @@ class App(faust.App):
         self.fatal_error: BaseException | None = None
         self._releasing = asyncio.Lock()
         self.ready_partitions: list[int] | None = None
+        self.topic_changes: TopicChanges | None = None
         self.consumer_generation_id = 0
         self.web_port = listening_port(self.settings)
         session_s = self.settings.session_timeout_s
@@ -96,6 +99,7 @@ class App(faust.App):
             key_serializer="raw",
             value_serializer="raw",
             TableManager=Tables,
+            PartitionAssignor=Assignor,
             Topic=SourceTopics,
             topic_partitions=self.settings.partitions,
             topic_replication_factor=self.settings.replication,
@@ -279,8 +283,21 @@ class App(faust.App):
         takeover = cast(Tables, self.tables).recovery
         self.add_future(measure_stalls(self.context.metrics.loop_stall))
         self.add_future(watch(self.units, cast(Any, self.consumer).group.failure, lambda: takeover.trouble))
+        self.topic_changes = self._topic_changes(counts)
+        self.add_future(self.topic_changes.watch())
         if self.settings.dedup_horizon_s is not None:
             self.add_future(expire(self, self.settings.dedup_horizon_s))
+
+    def _topic_changes(self, counts: dict[str, int]) -> TopicChanges:
+        read = {topic.name for agent in self.definitions for topic in agent.sources}
+        return TopicChanges(
+            cast(Any, self.consumer).group,
+            self.context.alerts,
+            started_with=counts,
+            assigned=cast(Assignor, self.assignor).assigned_counts,
+            read=read | {self.changelog(agent) for agent in self.definitions},
+            keyed={topic.name for agent in self.definitions for topic in agent.outputs if topic.ordered},
+        )
 
     def on_webserver_init(self, web: Any) -> None:
         """Add our pages to Faust's web server."""
@@ -321,6 +338,7 @@ class App(faust.App):
         await consumer.maybe_wait_for_commit_to_finish()  # Faust's commit() would leave it at that
         await consumer.force_commit()
         self.units.forget()
+        consumer.group.lives.end()
 
     def require_own_agents(self) -> None:
         """Misconfigured when an agent was made by Faust's `@app.agent`: no record would ever come to it."""

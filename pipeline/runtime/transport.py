@@ -21,17 +21,18 @@ from aiokafka.errors import (
     RebalanceInProgressError,
 )
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
-from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.threads import MethodQueue
 
 from pipeline.closing import stopped
 from pipeline.core.record import Batch, Record
+from pipeline.kafka.topic_ids import TopicSeen, see_topics
 from pipeline.runtime.chunks import chunks
 from pipeline.runtime.clock import lease_now_s
 from pipeline.runtime.readable import Unreadable, read_any_header_name
 from pipeline.runtime.security import DENIED
+from pipeline.runtime.topic_lives import TopicLives
 
 FETCH_WAIT_MS = 100
 """Faust's 1,500 ms would let a partition with news wait for the others' long poll."""
@@ -70,6 +71,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         super().__post_init__()
         self.cursors: dict[TopicPartition, Cursor] = {}
         self.heartbeat_at_s = 0.0
+        self.lives = TopicLives()
         self._seeks = 0
         self._unreadable: Unreadable | None = None
 
@@ -104,6 +106,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             return answer
 
         coordinator._send_req = noted
+        # Partitions that nobody is given are no reason for a rebalance.
+        counted = coordinator._get_metadata_snapshot
+        coordinator._get_metadata_snapshot = lambda: cast(Any, self.app).assignor.assigned_counts(counted())
 
     async def on_thread_stop(self) -> None:
         """Leave the group, but don't wait long for a broker that doesn't answer."""
@@ -191,10 +196,43 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         wanted = [TopicPartition(tp.topic, tp.partition) for tp in partitions]
         async with asyncio.timeout(OFFSETS_TIMEOUT_S):
             stored = await consumer._coordinator.fetch_committed_offsets(wanted)  # one request instead of one each
+            seen = await self._see_topics({tp.topic for tp in partitions})
+        for where, commit in list(stored.items()):
+            if commit.offset < 0 or self.lives.is_old(where, commit, seen.get(where.topic)):
+                del stored[where]
+        self.lives.begin(seen)
         return {
-            tp: stored[where].offset if where in stored and stored[where].offset >= 0 else None
-            for tp, where in zip(partitions, wanted, strict=True)
+            tp: stored[where].offset if where in stored else None for tp, where in zip(partitions, wanted, strict=True)
         }
+
+    @property
+    def topic_ids(self) -> Mapping[str, str]:
+        """topic → id of the one that the units here read."""
+        return self.lives.ids
+
+    async def see_topics(self, names: Iterable[str]) -> dict[str, TopicSeen | None]:
+        """Which of these topics there are now; None for one that isn't."""
+        return cast(dict[str, TopicSeen | None], await self.call_thread(self._see_topics, list(names)))
+
+    async def _see_topics(self, names: Iterable[str]) -> dict[str, TopicSeen | None]:
+        """Asks a broker; a client that knows otherwise is made to look too, and asks for a rebalance if need be."""
+        consumer = self._ensure_consumer()
+        client = consumer._client
+        async with asyncio.timeout(OFFSETS_TIMEOUT_S):
+            seen = await see_topics(client, names)
+        known = {name: len(client.cluster.partitions_for_topic(name) or ()) for name in consumer.subscription()}
+        if any(
+            known.get(name, 0) != (found.partitions if found else 0) for name, found in seen.items() if name in known
+        ):
+            client.force_metadata_update()
+        return seen
+
+    async def rejoin(self) -> None:
+        """Ask the group for a rebalance: whoever is given a partition then takes it over anew."""
+        await self.call_thread(self._rejoin)
+
+    async def _rejoin(self) -> None:
+        self._ensure_consumer()._coordinator.request_rejoin()
 
     async def beginnings(self, partitions: Iterable[TP]) -> dict[TP, int]:
         """The first offset that each still has."""
@@ -221,9 +259,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         assigned = self.assignment()
         wanted = {
-            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")
+            where: self.lives.commit(where, offset)
             for tp, offset in offsets.items()
-            if tp in assigned
+            if tp in assigned and (where := TopicPartition(tp.topic, tp.partition))
         }
         if not wanted:
             return False

@@ -99,7 +99,8 @@ class Pages:
             reason = "taking partitions over" + (f": {trouble[1]}" if trouble else "")
             return http.json_response({"ready": False, "reason": reason}, status=503)
         blocked = [head for unit in app.units if (head := _blocked(unit)) is not None]
-        return http.json_response({"ready": True, "partitions": partitions, "blocked": blocked})
+        topics = [problem.about for problem in app.topic_changes.problems] if app.topic_changes is not None else []
+        return http.json_response({"ready": True, "partitions": partitions, "blocked": blocked, "topics": topics})
 
     async def metrics(self, _: http.Request) -> http.Response:
         """Prometheus' text format; gauges are brought up to date first."""

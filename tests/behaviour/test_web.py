@@ -117,7 +117,8 @@ def sample(text: str, name: str) -> dict[str, float]:
 def test_a_worker_shows_its_state_its_metrics_and_what_it_does_not_have(cli: CommandLine) -> None:
     with cli.worker() as url:
         assert get(f"{url}/health/live") == (200, {"live": True})
-        assert get(f"{url}/health/ready") == (200, {"ready": True, "partitions": [0, 1], "blocked": []})
+        ready = {"ready": True, "partitions": [0, 1], "blocked": [], "topics": []}
+        assert get(f"{url}/health/ready") == (200, ready)
         send(cli, "Ann", "hello", 1)
         _, row = until(f"{url}/state/seen/Ann", lambda answer: answer[0] == 200)
         assert row == {"key": "ann", "value": 1, "partition": partition_of(b"Ann", 2)}
