@@ -57,7 +57,10 @@ class Outbound(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Consecutive records of one topic-partition: positions [start, end), end being the next offset to read."""
+    """Consecutive records of one topic-partition: positions [start, end), end being the next offset to read.
+
+    One that ends before it starts has no records: the log has lost those up to `start`, and goes on at `end`.
+    """
 
     topic: str
     partition: int

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import logging
+import math
+import time
 from typing import Any
 
 import aiohttp
@@ -12,6 +14,8 @@ TIMEOUT_S = 5.0
 WAITING_MAX = 1000
 ATTEMPTS = 3
 PAUSE_S = 0.5
+EVENT_OPEN_S = 600.0
+"""How long the alert about an event stays open: there is no condition whose end could close it."""
 
 
 class Alerts:
@@ -25,6 +29,7 @@ class Alerts:
         self._waiting: asyncio.Queue[dict[str, Any]] = asyncio.Queue(WAITING_MAX)
         self._sending: asyncio.Task[None] | None = None
         self.open: dict[str, dict[str, Any]] = {}
+        self._events: dict[str, float] = {}
 
     def opened(self, name: str, **about: Any) -> None:
         """The alert `name` is open from now; a second call while it is open does nothing."""
@@ -40,6 +45,17 @@ class Alerts:
             return
         log.warning("ALERT closed %s: %s", name, _line(about))
         self._send({"alert": name, "state": "closed", **about})
+
+    def happened(self, name: str, **about: Any) -> None:
+        """The alert `name` about an event: `close_events` closes it EVENT_OPEN_S after it has happened last."""
+        self.opened(name, **about)
+        self._events[name] = time.monotonic() + EVENT_OPEN_S
+
+    def close_events(self, now: float) -> None:
+        """Close those whose time (time.monotonic) has come."""
+        for name in [name for name, until in self._events.items() if until <= now]:
+            del self._events[name]
+            self.closed(name)
 
     def _send(self, body: dict[str, Any]) -> None:
         if not self._webhook:
@@ -72,7 +88,10 @@ class Alerts:
         return True
 
     async def drain(self) -> None:
-        """Wait for alerts on their way, at most their time limit; what isn't sent by then is dropped."""
+        """The worker ends. Alerts about events are closed, since the next worker doesn't know of them; then wait for
+        those on their way, at most their time limit. What isn't sent by then is dropped.
+        """
+        self.close_events(math.inf)
         if self._sending is None:
             return
         with contextlib.suppress(TimeoutError):

@@ -34,6 +34,7 @@ from pipeline.runtime.expiry import expire
 from pipeline.runtime.metrics import Metrics
 from pipeline.runtime.security import client_security, faust_credentials
 from pipeline.runtime.settings import Settings, read_settings
+from pipeline.runtime.source_logs import SourceLogs
 from pipeline.runtime.stall import measure_stalls
 from pipeline.runtime.store import shared_cache
 from pipeline.runtime.takeover import Tables
@@ -51,6 +52,7 @@ HEARTBEAT_MAX_S = 1.0
 """The others learn of a worker that leaves by their next heartbeat; until then its partitions stand still."""
 REBALANCE_TIMEOUT_S = 10.0
 """Units are released within 3 s; a member that needs longer than this is left out of the new generation."""
+ENDS_WITHIN_S = 2.0
 ANSWER_S = 5.0
 """What a broker gets for an answer on top of that; one that hangs without closing its connections is left then."""
 
@@ -238,6 +240,12 @@ class App(faust.App):
             self._units = Units(self.context, self.settings.batch_records_max)
         return self._units
 
+    @cached_property
+    def source_logs(self) -> SourceLogs:
+        """The logs that the units read."""
+        group = cast(Any, self.consumer).group
+        return SourceLogs(self.units, lambda sources: group.ends(sources, ENDS_WITHIN_S), group.rewind)
+
     def fatal(self, error: BaseException) -> None:
         """Stop the process with this error: going on would lose or repeat something."""
         if self.fatal_error is None:
@@ -281,6 +289,7 @@ class App(faust.App):
         if (odd := odd_setting(self, counts)) is not None:
             log.warning("%s", odd)
         takeover = cast(Tables, self.tables).recovery
+        self.add_future(self.source_logs.watch())
         self.add_future(measure_stalls(self.context.metrics.loop_stall))
         self.add_future(watch(self.units, cast(Any, self.consumer).group.failure, lambda: takeover.trouble))
         self.topic_changes = self._topic_changes(counts)

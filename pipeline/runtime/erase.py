@@ -127,8 +127,11 @@ class Erasure:
     async def _caught_up(self, deadline: float) -> None:
         """What the sources hold now is finished: it may be the key's, and would bring its rows back."""
         sources = [TP(topic.name, self.unit.partition) for topic in self.unit.agent.sources]
+        before = dict(self.unit.positions)
         try:
             ends = await self._ends(sources)
+            if gone_back := [f"{tp.topic}[{tp.partition}]" for tp, end in ends.items() if end < before[tp.topic]]:
+                raise NotNow(f"records that were read are gone from {', '.join(gone_back)}: others may stand there")
             while True:
                 positions = self.unit.positions
                 unread = [f"{tp.topic}[{tp.partition}]" for tp, end in ends.items() if positions[tp.topic] < end]

@@ -50,13 +50,13 @@ class Inbox:
 
     async def deliver(self, batch: Batch) -> None:
         """Take a batch. One that doesn't begin where the last one ended means that something was lost on the way
-        inside this process: the rest is fetched again from there.
+        inside this process: the rest is fetched again from there. Unless the log has gone back: it has no such rest.
         """
         self._in_transit = max(self._in_transit - 1, 0)
         if self.closed or batch.seek != self._seeks.get(batch.topic):
             return  # from before a seek or a rebalance
         expected = self._fetched[batch.topic]
-        if batch.start != expected:
+        if batch.start != expected and batch.end >= batch.start:
             log.warning(
                 "%s: %s continues at %d instead of %d: fetching again", self._name, batch.topic, batch.start, expected
             )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from faust.types import TP
 
+from pipeline.runtime.transport import LogEnds
 from pipeline.runtime.unit import Unit
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Lag:
 
     def __init__(self, app: "App", now_ms: Callable[[], int]) -> None:
         self._app, self._now_ms = app, now_ms
-        self._ends: dict[TP, int] = {}
+        self._ends: dict[TP, LogEnds] = {}
 
     async def refresh(self) -> None:
         """Ask the broker for the ends, once for all."""
@@ -34,14 +35,16 @@ class Lag:
         }
         ends = await self._ends_of(set(at))
         metrics.lag.clear()  # partitions that went elsewhere
+        metrics.lag_readable.clear()
         metrics.lag_seconds.clear()
         for tp, (unit, position) in at.items():
             end = ends.get(tp)
             if end is None:
                 continue
             labels = unit.agent.name, tp.topic, str(tp.partition)
-            metrics.lag.labels(*labels).set(max(end - position, 0))
-            seconds = 0.0 if end <= position else self._seconds(unit, tp.topic)
+            metrics.lag.labels(*labels).set(max(end.high - position, 0))
+            metrics.lag_readable.labels(*labels).set(max(end.stable - position, 0))
+            seconds = 0.0 if end.high <= position else self._seconds(unit, tp.topic)
             if seconds is not None:
                 metrics.lag_seconds.labels(*labels).set(seconds)
 
@@ -49,7 +52,7 @@ class Lag:
         oldest_ms = unit.oldest_ms(topic)
         return None if oldest_ms is None else max(self._now_ms() - oldest_ms, 0) / 1000
 
-    async def _ends_of(self, partitions: set[TP]) -> dict[TP, int]:
+    async def _ends_of(self, partitions: set[TP]) -> dict[TP, LogEnds]:
         """End offsets from the broker; while it doesn't answer, those that it told last."""
         consumer: Any = self._app._consumer
         try:

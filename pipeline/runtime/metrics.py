@@ -38,6 +38,24 @@ class Metrics:
         self.lag = Gauge(
             "hardparts_lag_records", "Records behind the head", ["agent", "topic", "partition"], registry=registry
         )
+        self.lag_readable = Gauge(
+            "hardparts_lag_readable_records",
+            "Records behind the last stable offset: what can be read now",
+            ["agent", "topic", "partition"],
+            registry=registry,
+        )
+        self.records_lost = Counter(
+            "hardparts_records_lost",
+            "Offsets that the broker deleted before they were read",
+            ["topic", "partition"],
+            registry=registry,
+        )
+        self.rewinds = Counter(
+            "hardparts_rewinds",
+            "Returns to the beginning of a source whose log had lost its end",
+            ["topic", "partition"],
+            registry=registry,
+        )
         self.lag_seconds = Gauge(
             "hardparts_lag_seconds",
             "Age of the first unfinished record",

@@ -6,18 +6,22 @@ the positions that it spans, so that a unit notices when one was lost on the way
 """
 
 import asyncio
+import copy
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
 import aiokafka
 from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 from aiokafka.errors import (
     CommitFailedError,
     ConsumerStoppedError,
     IllegalStateError,
     KafkaError,
     NoError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
     RebalanceInProgressError,
 )
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
@@ -41,18 +45,25 @@ LAST_COMMIT_TIMEOUT_S = 2.0
 """A stop mustn't wait for a broker that is away: what isn't committed is done again, and found done."""
 LEAVE_TIMEOUT_S = 2.0
 OFFSETS_TIMEOUT_S = 10.0
+BEGINNING_TIMEOUT_S = 2.0
+"""Meanwhile nothing else is fetched; without an answer the next fetch finds the same."""
 STILL_MEMBER = (NoError.errno, RebalanceInProgressError.errno)
-CALLS_AT_ONCE = 4
-"""Calls of the group's thread that may wait for the broker side by side: fetch, commit, a takeover's, a page's."""
+CALLS_AT_ONCE = 5
+"""Calls of the group's thread that may wait for the broker side by side: fetch, commit, a takeover's, a page's, and
+the watch of the sources' ends."""
 
 
 class Fetched(NamedTuple):
-    """Records of one topic-partition and the positions [start, end) that they span."""
+    """Records of one topic-partition and the positions [start, end) that they span.
+
+    log_end: set when the log didn't have `start`, above its end or below its beginning; `end` is its beginning then.
+    """
 
     seek: int
     start: int
     end: int
     records: list[Record]
+    log_end: int | None = None
 
 
 class Cursor:
@@ -62,6 +73,13 @@ class Cursor:
 
     def __init__(self, seek: int, position: int) -> None:
         self.seek, self.position = seek, position
+
+
+class LogEnds(NamedTuple):
+    """The offsets behind the last record of a log: `stable` of what no open transaction holds back, `high` of all."""
+
+    stable: int
+    high: int
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
@@ -74,6 +92,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         self.lives = TopicLives()
         self._seeks = 0
         self._unreadable: Unreadable | None = None
+        self._outside: dict[TopicPartition, Fetched] = {}
 
     @property
     def method_queue(self) -> MethodQueue:
@@ -87,6 +106,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         consumer._isolation_level = "read_committed"  # an aborted record was never written, whatever our guarantee is
+        consumer._auto_offset_reset = "none"  # it would pass over records, or go back, without a word
         settings = cast(Any, self.app).settings
         if settings.static_membership:
             consumer._group_instance_id = settings.instance
@@ -143,13 +163,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             if not partitions:
                 await asyncio.sleep(timeout_s)
                 return {}
-            if self._unreadable is not None:
-                raise self._unreadable
-            try:
-                records = await fetcher.fetched_records(partitions, timeout=timeout_s, max_records=None)
-            except Unreadable as error:
-                self._unreadable = error
-                raise
+            records = await self._records(fetcher, partitions, timeout_s)
         fetched: dict[TP, Fetched] = {}
         subscription = consumer._subscription.subscription
         assignment = subscription.assignment if subscription is not None else None
@@ -158,12 +172,58 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             state = assignment.state_value(tp) if assignment is not None else None
             if cursor is None or state is None or not state.has_valid_position:
                 continue
+            if self._outside and (moved := self._outside.pop(tp, None)) is not None:
+                fetched[tp] = moved
+                consumer.seek(tp, moved.end)  # what has been fetched from there meanwhile comes after this
+                continue
             got = records.get(tp, [])
             if not got and state.position == cursor.position:
                 continue
             fetched[TP(tp.topic, tp.partition)] = Fetched(cursor.seek, cursor.position, state.position, got)
             cursor.position = state.position
         return fetched
+
+    async def _records(self, fetcher: Any, partitions: set[TP], timeout_s: float) -> Mapping[Any, list[Record]]:
+        if self._unreadable is not None:
+            raise self._unreadable
+        if self._outside.keys() & partitions:
+            return {}  # first what has happened to a log, then what it holds
+        try:
+            fetched: Mapping[Any, list[Record]] = await fetcher.fetched_records(
+                partitions, timeout=timeout_s, max_records=None
+            )
+        except Unreadable as error:
+            self._unreadable = error
+            raise
+        except OffsetOutOfRangeError as error:
+            for where in error.args[0]:
+                await self._to_beginning(where)
+            return {}
+        except NoOffsetForPartitionError:
+            return {}  # assigned a moment ago: the takeover will seek
+        return fetched
+
+    async def rewind(self, tp: TP) -> Fetched | None:
+        """Go to the beginning of a log that has lost its end; what the unit is told. None when it can't be done now."""
+        return cast(Fetched | None, await self.call_thread(self._to_beginning, TopicPartition(tp.topic, tp.partition)))
+
+    async def _to_beginning(self, where: TopicPartition) -> Fetched | None:
+        consumer, cursor = self._ensure_consumer(), self.cursors.get(where)
+        if cursor is None:
+            return None
+        try:
+            async with asyncio.timeout(BEGINNING_TIMEOUT_S):
+                beginning = (await consumer.beginning_offsets([where]))[where]
+                end = (await _uncommitted(consumer).end_offsets([where], None))[where]
+            if self.cursors.get(where) is not cursor:
+                return None  # somebody else was quicker
+            consumer.seek(where, beginning)
+        except (KafkaError, TimeoutError) as error:
+            self.log.warning("%s[%d]: where its log begins: %s: %s", *where, type(error).__name__, error)
+            return None
+        self.cursors[where] = Cursor(cursor.seek, beginning)
+        self._outside[where] = moved = Fetched(cursor.seek, cursor.position, beginning, [], end)
+        return moved
 
     async def seek_all(self, positions: Mapping[TP, int]) -> dict[TP, int]:
         """Fetch from these offsets on; the number of each seek, which its batches will carry."""
@@ -176,6 +236,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             consumer.seek(where, offset)
             self._seeks += 1
             self.cursors[where] = Cursor(self._seeks, offset)
+            self._outside.pop(where, None)
             numbers[tp] = self._seeks
         return numbers
 
@@ -244,15 +305,16 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             found = await self._ensure_consumer().beginning_offsets(wanted)
         return {tp: found[where] for tp, where in zip(partitions, wanted, strict=True)}
 
-    async def ends(self, partitions: Iterable[TP], timeout_s: float) -> dict[TP, int]:
-        """The offset behind the last record of each; TimeoutError after `timeout_s`, when nothing waits any more."""
-        return cast(dict[TP, int], await self.call_thread(self._ends, list(partitions), timeout_s))
+    async def ends(self, partitions: Iterable[TP], timeout_s: float) -> dict[TP, LogEnds]:
+        """Where each log ends; TimeoutError after `timeout_s`, when nothing waits any more."""
+        return cast(dict[TP, LogEnds], await self.call_thread(self._ends, list(partitions), timeout_s))
 
-    async def _ends(self, partitions: list[TP], timeout_s: float) -> dict[TP, int]:
-        wanted = [TopicPartition(tp.topic, tp.partition) for tp in partitions]
+    async def _ends(self, partitions: list[TP], timeout_s: float) -> dict[TP, LogEnds]:
+        wanted, consumer = [TopicPartition(tp.topic, tp.partition) for tp in partitions], self._ensure_consumer()
         async with asyncio.timeout(timeout_s):  # here, since a caller that goes away doesn't end what it asked for
-            found = await self._ensure_consumer().end_offsets(wanted)
-        return {tp: found[where] for tp, where in zip(partitions, wanted, strict=True)}
+            stable = await consumer.end_offsets(wanted)  # first: what comes between the two isn't held back
+            high = await _uncommitted(consumer).end_offsets(wanted, None)
+        return {tp: LogEnds(stable[where], high[where]) for tp, where in zip(partitions, wanted, strict=True)}
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit; a failure is logged and tried again at the next interval: redo is harmless, a crash isn't."""
@@ -277,6 +339,13 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         now = time.monotonic()
         self.tp_last_committed_at.update(dict.fromkeys(offsets, now))
         return True
+
+
+def _uncommitted(consumer: aiokafka.AIOKafkaConsumer) -> Any:
+    """Its fetcher, to ask where logs end whatever is committed: its own is asked as a reader of what is committed."""
+    fetcher = copy.copy(consumer._fetcher)
+    fetcher._isolation_level = READ_UNCOMMITTED
+    return fetcher
 
 
 class BatchConsumer(driver.Consumer):
@@ -310,7 +379,9 @@ class BatchConsumer(driver.Consumer):
         if self.should_stop or not self.flow_active:
             return  # what was taken is fetched again: the takeover seeks
         generation = self.app.consumer_generation_id
-        for tp, (seek, start, end, records) in fetched.items():
+        for tp, (seek, start, end, records, log_end) in fetched.items():
+            if log_end is not None:
+                self.app.source_logs.outside(tp, start, end, log_end)
             position = start
             for stop, chunk in chunks(records, end, units.batch_records_max):
                 batch = Batch(tp.topic, tp.partition, position, stop, seek, chunk)

@@ -202,7 +202,7 @@ class Unit:
         self._task = asyncio.get_running_loop().create_task(self._run(), name=self.name)
 
     def finished_until(self, committed: dict[str, int]) -> None:
-        """The group has these offsets (source topic → next to read); never back."""
+        """The group has these offsets (source topic → next to read); only `_go_back` goes back."""
         for topic, offset in committed.items():
             self.positions[topic] = max(self.positions.get(topic, offset), offset)
 
@@ -213,10 +213,13 @@ class Unit:
 
     def oldest_ms(self, topic: str) -> int | None:
         """Time of the first unfinished record of this source; None while none has come here."""
-        here = [*self.inbox] if self._in_hand is None else [self._in_hand, *self.inbox]
-        done = self.positions.get(topic, 0)
-        unfinished = (one for batch in here if batch.topic == topic for one in batch.records if one.offset >= done)
-        return next((record.timestamp for record in unfinished), None)
+        if (batch := self._in_hand) is not None and batch.topic == topic:
+            done = self.positions.get(topic, 0)
+            for record in batch.records:
+                if record.offset >= done:
+                    return record.timestamp
+        waiting = (record for batch in self.inbox if batch.topic == topic for record in batch.records)
+        return next((record.timestamp for record in waiting), None)
 
     def has_room(self) -> bool:
         """Whether more may be fetched for it."""
@@ -251,14 +254,27 @@ class Unit:
         self._in_hand = batch
         while True:
             try:
-                await self.process(batch._replace(records=self._unfinished(batch)))
-                await self._skip_gap(batch)
+                if batch.end < batch.start:
+                    await self._go_back(batch)
+                else:
+                    await self.process(batch._replace(records=self._unfinished(batch)))
+                    await self._skip_gap(batch)
             except USELESS as error:
                 await self._mend(error)
             else:
                 self.finished_until({batch.topic: batch.end})
                 self._in_hand = None
                 return
+
+    async def _go_back(self, batch: Batch) -> None:
+        """The log has lost records that were read: go on at its beginning, and have the group's offset go back too.
+
+        Others stand at those offsets now, or will. A restart from the old offset would pass over them.
+        """
+        if self.owner.TRANSACTIONAL:
+            await self.owner.begin()
+            await self._commit(batch.topic, batch.end)
+        self.positions[batch.topic] = batch.end
 
     async def _between(self) -> None:
         """One errand between two batches; one that fails is not tried again here, whoever asked for it is told."""

@@ -42,6 +42,7 @@ async def watch(
             alerts.closed("takeover")
         elif (tried_s := now - trouble[0]) > WAITING_MAX_S:
             alerts.opened("takeover", tried_s=round(tried_s, 1), reason=trouble[1])
+        alerts.close_events(now)
         if not waits and units.context.holds_lease():  # cut off from the broker, a copy grows old
             keep_fresh(unit.store for unit in units)
         await asyncio.sleep(EVERY_S)
