@@ -30,6 +30,7 @@ from pipeline.runtime.settings import Settings
 CLOCK_OFF_MAX_S = 5.0
 CLOCK_FLOOR_S = 1_735_689_600  # 2025-01-01: an earlier clock was never set
 CLOCK_TIMEOUT_S = 5.0
+HELD_FOR_S = 3.0
 
 Level = Literal["ok", "WARN", "FAIL"]
 
@@ -168,6 +169,7 @@ async def _cluster(settings: Settings, app: App | None, reached: Finding) -> lis
             findings = [ok("broker", f"{address} answers")]
             if app is not None:
                 findings += await _topics(app, admin, found)
+                findings += await open_transactions(settings, _sources(app, found))
     except HardpartsError as error:
         findings = [
             Finding("broker", "FAIL", *_split(error)),
@@ -221,6 +223,36 @@ def horizon(app: App, configs: dict[str, dict[str, str]]) -> list[Finding]:
     return [Finding(check, "WARN", line, remedy) for line in short] or [
         ok(check, f"{shown(horizon_s)}, longer than every source keeps its records")
     ]
+
+
+def _sources(app: App, found: dict[str, TopicFound]) -> list[TopicPartition]:
+    names = [topic.name for agent in app.declared for topic in agent.sources if topic.name in found]
+    return [TopicPartition(name, number) for name in names for number in range(found[name].partitions)]
+
+
+async def open_transactions(settings: Settings, sources: list[TopicPartition]) -> list[Finding]:
+    """Each source must be readable up to its end; one whose readable part hasn't grown for HELD_FOR_S is a warning."""
+    check = "open transactions"
+    try:
+        held = await _held_at(settings, sources)
+        if held:
+            await asyncio.sleep(HELD_FOR_S)
+            later = await _held_at(settings, list(held))
+            held = {tp: offset for tp, offset in held.items() if later.get(tp) == offset}
+    except HardpartsError as error:
+        return [Finding(check, "WARN", f"not looked at: {error}")]
+    remedy = "let its writer end it, or abort it: see the runbook, alert open-transaction"
+    return [
+        Finding(check, "WARN", f"{tp.topic}[{tp.partition}] can be read up to {offset} only: one is open there", remedy)
+        for tp, offset in held.items()
+    ] or [ok(check, "none holds a source back")]
+
+
+async def _held_at(settings: Settings, sources: list[TopicPartition]) -> dict[TopicPartition, int]:
+    async with reader(settings) as committed, reader(settings, committed_only=False) as everything:
+        readable = await committed.end_offsets(sources)  # first: what comes between the two isn't held back
+        ends = await everything.end_offsets(sources)
+    return {tp: readable[tp] for tp in sources if readable[tp] < ends[tp]}
 
 
 def clock(settings: Settings, ahead_s: float | None) -> Finding:
