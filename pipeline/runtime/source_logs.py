@@ -53,7 +53,7 @@ class SourceLogs:
         sources = {TP(topic, unit.partition) for unit in self._units for topic in unit.positions}
         for tp in self._held.keys() - sources:
             self._goes_on(tp, released=True)
-        for tp in self._high.keys() - sources:
+        for tp in self._high.keys() - sources if sources else ():  # none: a takeover, which a lost broker brings too
             del self._high[tp]
         seen = dict(self._high)
         for tp, (stable, high) in (await self._ends(sources)).items() if sources else ():
@@ -61,21 +61,26 @@ class SourceLogs:
             if high >= seen.get(tp, 0):
                 self._high[tp] = high
             elif tp in self._high and (moved := await self._rewind(tp)) is not None:
-                self.outside(tp, moved.start, moved.end, high)
+                self.outside(tp, moved.start, moved.end, high, seen[tp])
 
-    def outside(self, tp: TP, position: int, beginning: int, end: int) -> None:
-        """What was to be read next, `position`, isn't in the log any more: it goes from `beginning` to `end`."""
+    def outside(self, tp: TP, position: int, beginning: int, end: int, was: int | None = None) -> None:
+        """What was to be read next, `position`, isn't in the log any more: it goes from `beginning` to `end`.
+
+        was: the end that the log had; without it, `position` is all that is known of that.
+        """
         self._high.pop(tp, None)
         if position < beginning:
             records_lost(self._alerts, self._metrics, tp, position, beginning)
             return
         log.error(
-            "%s[%d]: read up to %d, but the log ends at %d: records are lost; reading again from the beginning, %d",
-            *tp, position, end, beginning,
+            "%s[%d]: the log reached %d and ends at %d now: records are lost; reading it again from its beginning, %d",
+            *tp, was or position, end, beginning,
         )  # fmt: skip
         self._metrics.rewinds.labels(tp.topic, str(tp.partition)).inc()
-        where = {"topic": tp.topic, "partition": tp.partition}
-        self._alerts.happened(f"rewound/{tp.topic}/{tp.partition}", **where, position=position, to=beginning, end=end)
+        self._alerts.happened(
+            f"rewound/{tp.topic}/{tp.partition}", topic=tp.topic, partition=tp.partition, position=position,
+            to=beginning, was=was or position, end=end,
+        )  # fmt: skip
 
     def _look_at_transactions(self, tp: TP, stable: int, high: int, now: float) -> None:
         at, since = self._held.get(tp, (None, now))

@@ -205,7 +205,13 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def rewind(self, tp: TP) -> Fetched | None:
         """Go to the beginning of a log that has lost its end; what the unit is told. None when it can't be done now."""
-        return cast(Fetched | None, await self.call_thread(self._to_beginning, TopicPartition(tp.topic, tp.partition)))
+        return cast(Fetched | None, await self.call_thread(self._rewind, TopicPartition(tp.topic, tp.partition)))
+
+    async def _rewind(self, where: TopicPartition) -> Fetched | None:
+        moved = await self._to_beginning(where)
+        if moved is not None:
+            self._outside[where] = moved._replace(log_end=None)  # whoever asked knows
+        return moved
 
     async def _to_beginning(self, where: TopicPartition) -> Fetched | None:
         consumer, cursor = self._ensure_consumer(), self.cursors.get(where)

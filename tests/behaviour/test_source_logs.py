@@ -1,18 +1,24 @@
 """What a worker does when the log of a source isn't what it was: its end went back, records are gone or held back."""
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from aiokafka.admin import NewTopic
 from faust.types import TP
 
+from pipeline.broker import EmbeddedBroker
 from pipeline.core.effects import Publish
 from pipeline.core.event import Event
 from pipeline.core.record import Batch, StoredRecord
 from pipeline.core.state import State
 from pipeline.runtime.alerts import EVENT_OPEN_S, Alerts
+from pipeline.runtime.erase import Erasure, NotNow
 from pipeline.runtime.metrics import Metrics
 from pipeline.runtime.source_logs import LOOK_EVERY_S, STANDS_MAX_S, SourceLogs, records_lost
 from pipeline.runtime.transport import Fetched, LogEnds
@@ -20,6 +26,7 @@ from pipeline.runtime.units import Units
 from pipeline.testing.unit import KitUnit
 from pipeline.testing.worker import Worker
 from tests.behaviour.small_agent import small_agent
+from tests.kafka import requests
 
 TOPIC = "user-events"
 SOURCE = TP(TOPIC, 0)
@@ -121,9 +128,30 @@ async def test_an_end_that_goes_back_has_the_log_read_from_its_beginning_once(sc
         scene.ends = LogEnds(high, high)
         await scene.logs.look(0.0)
     assert scene.rewound == [SOURCE]
-    about = {"topic": TOPIC, "partition": 0, "position": 100, "to": 0, "end": 300}
+    about = {"topic": TOPIC, "partition": 0, "position": 100, "to": 0, "was": 1_000, "end": 300}
     assert scene.open == {f"rewound/{TOPIC}/0": about}
     assert scene.counted("hardparts_rewinds_total") == 1
+
+
+async def test_an_end_that_goes_back_during_a_takeover_is_noticed_after_it(scene: Scene) -> None:
+    scene.ends = LogEnds(1_000, 1_000)
+    await scene.logs.look(0.0)
+    scene.units.forget()
+    await scene.logs.look(1.0)
+    scene.units.add(scene.unit)
+    scene.ends = LogEnds(300, 300)
+    await scene.logs.look(2.0)
+    assert scene.rewound == [SOURCE]
+
+
+async def test_nothing_is_erased_while_the_unit_stands_behind_the_end_of_its_log(scene: Scene) -> None:
+    scene.unit.positions[TOPIC] = 5
+    with EmbeddedBroker() as broker:
+        async with requests.admin(broker.bootstrap) as client:
+            await client.create_topics([NewTopic(TOPIC, 1, 1)])
+        app = SimpleNamespace(context=SimpleNamespace(bootstrap=[broker.bootstrap], security={}))
+        with pytest.raises(NotNow, match="records that were read are gone from user-events"):
+            await Erasure(cast(Any, app), scene.unit, "1", dry_run=False).run(time.monotonic() + 5)
 
 
 async def test_an_end_is_forgotten_when_the_fetch_has_found_out_first(scene: Scene) -> None:

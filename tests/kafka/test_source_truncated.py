@@ -11,7 +11,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
+from pipeline.runtime.source_logs import LOOK_EVERY_S
 from tests.kafka import pages
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.trial import GUARANTEES, Trial
@@ -90,3 +92,39 @@ async def test_what_is_written_after_the_log_was_cut_is_applied(
         assert await counts(trial) == list(range(1, BEFORE + NEW + 1))
         [opened] = [body for body in webhook.received if body["alert"] == ALERT and body["state"] == "open"]
         assert (opened["topic"], opened["partition"], opened["position"]) == (USER_EVENTS, 0, BEFORE)
+
+
+async def test_a_log_that_was_cut_and_has_grown_beyond_the_position_again_is_read_from_its_beginning(
+    kafka: KafkaCluster, tmp_path: Path
+) -> None:
+    """The position is an offset of the log, so no fetch fails: its end is lower than it was.
+
+    An open transaction keeps the worker from reading up to the end; frozen, it doesn't see the log while it is empty.
+    """
+    async with running(kafka, tmp_path, "at_least_once", comments(10), session_timeout_s="120") as scene:
+        trial, worker, _ = scene
+        async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id="foreign") as foreign:
+            await foreign.begin_transaction()
+            [first] = comments(1)
+            await foreign.send_and_wait(USER_EVENTS, first.value, key=first.key, partition=0)
+            await trial.write(comments(100))
+
+            async def seen() -> bool:
+                return await pages.metric(worker, "hardparts_lag_records", topic=USER_EVENTS, partition="0") == 101
+
+            await until(seen, 20, "the records behind the transaction are lag")
+            await asyncio.sleep(2 * LOOK_EVERY_S)
+            worker.freeze()
+            await asyncio.to_thread(cut, kafka)
+        await trial.write(comments(20))
+        worker.thaw()
+
+        async def all_applied() -> bool:
+            return len(await counts(trial)) >= 10 + 20
+
+        await until(all_applied, 60, "the new records are applied")
+        await trial.caught_up(20)
+        assert await pages.metric(worker, "hardparts_rewinds_total", topic=USER_EVENTS, partition="0") == 1
+        await trial.stop(worker)
+        assert f"{USER_EVENTS}[0]: the log reached 111 and ends at 20 now: records are lost" in worker.log.read_text()
+        assert await counts(trial) == list(range(1, 10 + 20 + 1))
