@@ -33,12 +33,11 @@ class EmbeddedBroker:
 
     `data` is the directory that keeps topics and offsets (None: memory only, gone at stop), `port` the first broker's
     port (0: a free one). After `stop()` or `kill()`, `start()` brings it back on the same ports with the same data.
-    The broker's program exits by itself when this process dies.
+    The broker's program exits by itself when this process dies. `cluster_id`: "" is the data directory's own, which is
+    made once and kept there; in memory it is another one at each start, as what an earlier one had is gone.
     """
 
-    def __init__(
-        self, *, data: Path | None = None, port: int = 0, brokers: int = 1, cluster_id: str = "hardparts"
-    ) -> None:
+    def __init__(self, *, data: Path | None = None, port: int = 0, brokers: int = 1, cluster_id: str = "") -> None:
         self._data = data
         self._port = port
         self._brokers = brokers
@@ -141,8 +140,9 @@ class EmbeddedBroker:
             str(broker_binary()),
             "-parent-stdin",
             f"-brokers={self._brokers}",
-            f"-cluster-id={self._cluster_id}",
         ]
+        if self._cluster_id:
+            command.append(f"-cluster-id={self._cluster_id}")
         if self._addresses:  # a restart: clients know these
             command.append("-ports=" + ",".join(address.rsplit(":", 1)[1] for address in self._addresses))
         else:

@@ -1,6 +1,7 @@
 """The embedded broker, observed through real aiokafka clients and signals."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -84,6 +85,33 @@ async def test_records_and_committed_offsets_survive_the_end_of_the_broker(broke
     assert await read(broker, 1, group="readers") == [(2, b"c")]
     await send(broker, b"d")
     assert await read(broker, 4) == [(0, b"a"), (1, b"b"), (2, b"c"), (3, b"d")]
+
+
+async def cluster_id(broker: EmbeddedBroker) -> str:
+    async with admin(broker) as client:
+        return str((await client.describe_cluster())["cluster_id"])
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+async def test_each_data_directory_is_a_cluster_of_its_own(tmp_path: Path, end: str) -> None:
+    ids = []
+    for name in ("one", "two"):
+        with EmbeddedBroker(data=tmp_path / name) as broker:
+            first = await cluster_id(broker)
+            getattr(broker, end)()
+            broker.start()
+            assert await cluster_id(broker) == first
+            ids.append(first)
+    assert ids[0] != ids[1]
+    assert all(re.fullmatch(r"embedded-[A-Za-z0-9_-]{22}", id_) for id_ in ids)
+
+
+async def test_in_memory_it_is_another_cluster_at_each_start() -> None:
+    with EmbeddedBroker() as broker:
+        first = await cluster_id(broker)
+        broker.stop()
+        broker.start()
+        assert await cluster_id(broker) != first
 
 
 async def test_a_broker_without_data_directory_starts_empty_each_time() -> None:

@@ -4,6 +4,8 @@
 package main
 
 import (
+	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
@@ -31,7 +33,7 @@ func main() {
 	portList := flag.String("ports", "", "every broker's port, separated by commas, instead of -port")
 	data := flag.String("data", "", "directory that keeps topics and offsets; empty: memory only")
 	brokers := flag.Int("brokers", 1, "number of brokers")
-	clusterID := flag.String("cluster-id", "hardparts", "cluster id in metadata answers")
+	clusterID := flag.String("cluster-id", "", "cluster id in metadata answers; empty: a random one")
 	partitions := flag.Int("partitions", 8, "partitions of a topic created without a number")
 	parentStdin := flag.Bool("parent-stdin", false, "stop when standard input ends, that is when the parent is gone")
 	flag.Parse()
@@ -41,7 +43,6 @@ func main() {
 
 	options := []kfake.Opt{
 		kfake.NumBrokers(*brokers),
-		kfake.ClusterID(*clusterID),
 		kfake.DefaultNumPartitions(*partitions),
 		kfake.WithLogger(kfake.BasicLogger(os.Stderr, kfake.LogLevelError)),
 		kfake.BrokerConfigs(map[string]string{"log.cleaner.backoff.ms": "60000"}), // compact each minute, not each hour
@@ -57,6 +58,10 @@ func main() {
 		defer lock.Close() // held, and kept from the garbage collector, until the end
 		options = append(options, kfake.DataDir(*data))
 	}
+	if *clusterID == "" {
+		*clusterID = newClusterID() // for an empty directory: kfake keeps it there, and what is there goes first
+	}
+	options = append(options, kfake.ClusterID(*clusterID))
 
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
@@ -115,6 +120,15 @@ func lockDirectory(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("data directory %s is in use by another broker (%w)", dir, err)
 	}
 	return file, nil
+}
+
+// newClusterID is "embedded-" and a random UUID in 22 characters of base64, as Kafka's ids are. Who reads a changelog sees by
+// the prefix that compaction may have moved its start, which Kafka's never does.
+func newClusterID() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:])                         // never fails
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // version 4
+	return "embedded-" + base64.RawURLEncoding.EncodeToString(id[:])
 }
 
 func fail(code int, format string, args ...any) {
