@@ -10,6 +10,7 @@ from pipeline.gateway.door import Taken
 from pipeline.gateway.measured import MeasuredLink
 from pipeline.gateway.metrics import GatewayMetrics
 from pipeline.gateway.patience import Patience
+from pipeline.kafka.memory import ClusterMemory
 from pipeline.producer import Delivery, Limits, Load, ProducerError, ReliableProducer, SpillUnusable, Undelivered
 from pipeline.producer.arguments import size_of
 from pipeline.producer.link import KafkaLink, Link
@@ -27,6 +28,7 @@ DRAIN_S = 2.0
 LINGER_S = 0.02
 """Nobody waits for Kafka here: fewer, larger requests to it leave the processor to the door."""
 COUNTS_EVERY_S = 60.0
+WATCH_EVERY_S = 1.0
 
 
 class NotTaken(ProducerError):
@@ -59,13 +61,14 @@ class Custody:
     ) -> None:
         self._settings, self._topics, self._metrics, self._alerts = settings, list(topics), metrics, alerts
         self.limits = Limits(disk_messages=settings.custody_messages_max, disk_bytes=settings.custody_bytes_max)
+        shared = {"cluster_memory": ClusterMemory()}
         self.producer = ReliableProducer(
-            {},
+            shared,
             spill=settings.spill,
             durable=True,
             limits=self.limits,
             linger_s=LINGER_S,
-            link=MeasuredLink(link or KafkaLink(client_options(settings)), metrics),
+            link=MeasuredLink(link or KafkaLink(client_options(settings) | shared), metrics),
             on_trouble=self._trouble,
             on_undelivered=self._undelivered,
         )
@@ -81,7 +84,8 @@ class Custody:
         if left:
             log.warning("%d messages of an earlier process are in custody and go on to Kafka", left)
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._count_partitions()), loop.create_task(self._patience.watch())]
+        rounds = self._count_partitions(), self._patience.watch(), self._watch_cluster()
+        self._tasks = [loop.create_task(round_) for round_ in rounds]
 
     async def stop(self) -> int:
         """Leave what Kafka doesn't take now in the spill; how many messages."""
@@ -151,6 +155,12 @@ class Custody:
     def _undelivered(self, refused: Undelivered) -> None:
         self._metrics.undelivered.inc()
         self._alerts.opened("undelivered", id=refused.id, topic=refused.topic, error=refused.error)
+
+    async def _watch_cluster(self) -> None:
+        """Events stay in custody while another cluster answers: what was accepted belongs to ours."""
+        while True:
+            self._alerts.other_cluster(self.producer.other_cluster())
+            await asyncio.sleep(WATCH_EVERY_S)
 
     async def _count_partitions(self) -> None:
         while True:

@@ -134,16 +134,18 @@ class Pages:
         return web.json_response({"live": True})
 
     async def ready(self, _: web.Request) -> web.Response:
-        """200 while custody can be taken; Kafka may be away."""
+        """200 while custody can be taken; Kafka may be unavailable, or another cluster in its place (`kafka`)."""
         load, limits = self._custody.load(), self._custody.limits
         custody = {
             "messages": load.messages, "disk_messages": load.disk_messages, "disk_bytes": load.disk_bytes,
             "messages_max": limits.disk_messages, "bytes_max": limits.disk_bytes,
         }  # fmt: skip
         why = self._custody.refusal()
+        stranger = self._custody.producer.other_cluster()
+        kafka = {} if stranger is None else {"kafka": str(stranger)}
         if why is None and not self.stopping:
-            return web.json_response({"ready": True, "custody": custody})
-        more: dict[str, Any] = {"ready": False, "custody": custody}
+            return web.json_response({"ready": True, "custody": custody, **kafka})
+        more: dict[str, Any] = {"ready": False, "custody": custody, **kafka}
         if isinstance(why, SpillUnusable):
             more |= {"path": str(why.path), "errno": why.errno}
         return problem(503, why.name if why else "stopping", str(why or "the gateway is stopping"), **more)

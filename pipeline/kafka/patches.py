@@ -4,7 +4,18 @@ aiokafka is pinned to 0.14.0, the version that these are made for. Whoever makes
 the command line, the application, the reliable producer. A second call changes nothing.
 """
 
+import functools
+from typing import Any
+
+import aiokafka.admin.client
+import aiokafka.consumer.consumer
+import aiokafka.producer.producer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.metadata import MetadataRequest, MetadataRequestStruct
+
+from pipeline.kafka.client import RebootstrappingClient
+from pipeline.kafka.memory import ClusterMemory
 
 CREATION_FLAG_SINCE = 4
 """First version of the metadata request that can forbid the broker to create what it is asked about (Kafka 0.11)."""
@@ -13,6 +24,24 @@ CREATION_FLAG_SINCE = 4
 def apply_patches() -> None:
     """Change aiokafka; for the whole process, since its clients build their requests themselves."""
     MetadataRequest.build = _build_without_creating
+    for module in (aiokafka.admin.client, aiokafka.consumer.consumer, aiokafka.producer.producer):
+        module.AIOKafkaClient = RebootstrappingClient
+    for kind, client in ((AIOKafkaAdminClient, "_client"), (AIOKafkaConsumer, "_client"), (AIOKafkaProducer, "client")):
+        if not hasattr(kind.__init__, "__wrapped__"):
+            _take_cluster_memory(kind, client)
+
+
+def _take_cluster_memory(kind: Any, client: str) -> None:
+    """Let `kind` be made with `cluster_memory=…`, for its client: aiokafka passes on only the options that it knows."""
+    make = kind.__init__
+
+    @functools.wraps(make)
+    def __init__(self: Any, *arguments: Any, cluster_memory: ClusterMemory | None = None, **options: Any) -> None:  # noqa: N807 - it is one
+        make(self, *arguments, **options)
+        if cluster_memory is not None:
+            getattr(self, client).cluster_memory = cluster_memory
+
+    kind.__init__ = __init__
 
 
 def _build_without_creating(

@@ -24,11 +24,16 @@ class Pages:
         return http.json_response({"live": True})
 
     async def ready(self, _: http.Request) -> http.Response:
-        """200 while the database answers, active or standing by; 503 while it doesn't. Kafka may be away."""
+        """200 while the database answers, active or standing by; 503 while it doesn't.
+
+        Kafka may be unavailable, or another cluster answer in its place (`kafka`).
+        """
         relay = self._relay
         if relay.trouble is not None:
             return http.json_response({"ready": False, "reason": relay.trouble}, status=503)
-        return http.json_response({"ready": True, "active": relay.active, "held": relay.held()})
+        stranger = relay.other_cluster()
+        kafka = {} if stranger is None else {"kafka": str(stranger)}
+        return http.json_response({"ready": True, "active": relay.active, "held": relay.held(), **kafka})
 
     async def metrics(self, _: http.Request) -> http.Response:
         """Prometheus' text format."""

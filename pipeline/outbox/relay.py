@@ -10,6 +10,7 @@ import random
 from contextlib import suppress
 
 from pipeline.core.backoff import Backoff
+from pipeline.kafka.memory import OtherCluster
 from pipeline.outbox.errors import DatabaseAway
 from pipeline.outbox.metrics import OutboxMetrics
 from pipeline.outbox.rows import Row, RowBroken, record_of
@@ -67,6 +68,10 @@ class Relay:
         """Read nothing more; `run` returns when what is on its way is confirmed and marked, or after a few seconds."""
         self._stopping.set()
         self._some.set()
+
+    def other_cluster(self) -> OtherCluster | None:
+        """Set while the brokers' addresses lead to another cluster; rows wait in the table."""
+        return self._producer.other_cluster()
 
     def held(self) -> dict[str, str]:
         """Topic → why its rows wait."""
@@ -207,6 +212,7 @@ class Relay:
             alerts.opened("outbox:broker", waited_s=round(now - since, 1))
         else:
             alerts.closed("outbox:broker")
+        alerts.other_cluster(self._producer.other_cluster())
         if now - self._sampled_at < SAMPLE_S:
             return
         backlog = await self._table.backlog()

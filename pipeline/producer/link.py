@@ -13,6 +13,8 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from pipeline.closing import abandoned
 from pipeline.core.backoff import Backoff
+from pipeline.kafka.memory import ClusterMemory
+from pipeline.kafka.patches import apply_patches
 from pipeline.producer.codes import teach_aiokafka
 from pipeline.producer.errors import BadPartition, NonExistingTopic, NotAvailable
 from pipeline.producer.message import Letter
@@ -65,12 +67,14 @@ class KafkaLink:
     """aiokafka's idempotent producer, replaced by a fresh one after each error that it doesn't retry by itself.
 
     A batch that failed leaves a hole in the producer's sequence numbers: the broker refuses what follows, for ever.
-    options: aiokafka's, `bootstrap_servers` and those of security among them.
+    options: aiokafka's, `bootstrap_servers` and those of security among them; `cluster_memory` is what its producers
+    know of the cluster, and whoever else is given the same one.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
+        apply_patches()
         teach_aiokafka()
-        self._options = dict(options)
+        self._options = {"cluster_memory": ClusterMemory(), **options}
         self._line: _Line | None = None
         self._starting: asyncio.Task[_Line] | None = None
         self._lines: set[_Line] = set()

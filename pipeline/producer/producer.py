@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from pipeline.core.backoff import Backoff
 from pipeline.core.routing import partition_of
+from pipeline.kafka.memory import ClusterMemory, OtherCluster
 from pipeline.kafka.patches import apply_patches
 from pipeline.producer.arguments import (
     PARTITION_MAX,
@@ -89,7 +90,9 @@ class ReliableProducer:
         if durable and spill is None:
             raise ValueError("durable means on the disk: name a spill directory")
         apply_patches()
-        self._options, self._spill_directory, self._durable = dict(options), spill, durable
+        self._spill_directory, self._durable = spill, durable
+        self._cluster_memory: ClusterMemory = options.get("cluster_memory") or ClusterMemory()
+        self._options = {**options, "cluster_memory": self._cluster_memory}
         self._limits = limits or Limits()
         self._linger_s, self._check_s, self._missing_after_s = linger_s, check_s, missing_after_s
         self._on_undelivered, self._on_trouble = on_undelivered, on_trouble
@@ -212,6 +215,13 @@ class ReliableProducer:
     def trouble(self) -> SpillUnusable | None:
         """Why this isn't ready to be relied on, if so: the spill directory fails its test."""
         return self._buffer.trouble
+
+    def other_cluster(self) -> OtherCluster | None:
+        """Set while the brokers' addresses lead to another cluster than the first one that this has seen.
+
+        Nothing is sent there: what waits goes on waiting, and is sent when the first one answers again.
+        """
+        return self._cluster_memory.other
 
     async def drained(self) -> None:
         """Return when nothing waits any more."""

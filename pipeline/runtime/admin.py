@@ -17,6 +17,7 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Int8, Int16, Int32, Schema, String
 
 from pipeline.core.errors import HardpartsError
+from pipeline.kafka.memory import ClusterMemory
 from pipeline.runtime.security import DENIED, client_security, refusal
 from pipeline.runtime.settings import Settings
 
@@ -184,16 +185,24 @@ class Admin:
 
 
 @asynccontextmanager
-async def connect(settings: Settings) -> AsyncIterator[Admin]:
-    """An Admin for the settings' brokers; BrokerAway when none answers within CONNECT_TIMEOUT_S."""
+async def connect(settings: Settings, cluster_memory: ClusterMemory | None = None) -> AsyncIterator[Admin]:
+    """An Admin for the settings' brokers. BrokerAway when none answers within CONNECT_TIMEOUT_S; OtherCluster.
+
+    cluster_memory: what the process knows of its cluster; None: nothing.
+    """
     address = ",".join(settings.brokers)
     client = AIOKafkaAdminClient(
-        **client_options(settings), request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000), retry_backoff_ms=100
+        **client_options(settings),
+        cluster_memory=cluster_memory,
+        request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
+        retry_backoff_ms=100,
     )
     try:
         try:
             await asyncio.wait_for(client.start(), CONNECT_TIMEOUT_S)
         except (KafkaError, OSError, TimeoutError) as error:
+            if cluster_memory is not None and cluster_memory.other is not None:
+                raise cluster_memory.other from None
             why = "no answer" if isinstance(error, TimeoutError) else await refusal(settings)
             raise away(address, why) from error
         yield Admin(client, address)

@@ -9,6 +9,8 @@ from typing import Any
 
 import aiohttp
 
+from pipeline.kafka.memory import OtherCluster
+
 log = logging.getLogger("hardparts.alerts")
 TIMEOUT_S = 5.0
 WAITING_MAX = 1000
@@ -56,6 +58,16 @@ class Alerts:
         for name in [name for name, until in self._events.items() if until <= now]:
             del self._events[name]
             self.closed(name)
+
+    def other_cluster(self, error: OtherCluster | None) -> None:
+        """The alert `cluster` is open while another cluster answers in place of ours."""
+        if error is None:
+            self.closed("cluster")
+        else:
+            self.opened(
+                "cluster", known=error.known, answered=error.answered, address=error.address,
+                remedy="make HARDPARTS_BROKER lead to the known cluster",
+            )  # fmt: skip
 
     def _send(self, body: dict[str, Any]) -> None:
         if not self._webhook:

@@ -20,6 +20,7 @@ from pipeline.core.agent import Definition
 from pipeline.core.contract import Contract
 from pipeline.core.errors import Misconfigured
 from pipeline.core.topic import Catalogue, Topic
+from pipeline.kafka.memory import ClusterMemory
 from pipeline.kafka.patches import apply_patches
 from pipeline.runtime import erase
 from pipeline.runtime.alerts import Alerts
@@ -85,6 +86,7 @@ class App(faust.App):
         self._context: Context | None = None
         self._units: Units | None = None
         self.block_cache = shared_cache()
+        self.cluster_memory = ClusterMemory()
         self.fatal_error: BaseException | None = None
         self._releasing = asyncio.Lock()
         self.ready_partitions: list[int] | None = None
@@ -201,8 +203,8 @@ class App(faust.App):
 
     @cached_property
     def security(self) -> dict[str, Any]:
-        """How each client of the broker is let in; Misconfigured."""
-        return client_security(self.settings)
+        """How each client of the broker is let in, and what all of them remember of the cluster; Misconfigured."""
+        return {**client_security(self.settings), "cluster_memory": self.cluster_memory}
 
     def on_init_dependencies(self) -> Iterable[ServiceT]:
         """Faust's own consumer and producer, which are made from here on, are let in like ours."""
@@ -291,7 +293,14 @@ class App(faust.App):
         takeover = cast(Tables, self.tables).recovery
         self.add_future(self.source_logs.watch())
         self.add_future(measure_stalls(self.context.metrics.loop_stall))
-        self.add_future(watch(self.units, cast(Any, self.consumer).group.failure, lambda: takeover.trouble))
+        self.add_future(
+            watch(
+                self.units,
+                cast(Any, self.consumer).group.failure,
+                lambda: takeover.trouble,
+                lambda: self.cluster_memory.other,
+            )
+        )
         self.topic_changes = self._topic_changes(counts)
         self.add_future(self.topic_changes.watch())
         if self.settings.dedup_horizon_s is not None:

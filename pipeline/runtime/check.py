@@ -49,8 +49,8 @@ def make_state_dir(settings: Settings) -> None:
 async def check_topics(app: "App") -> dict[str, int]:
     """topic → partition count of everything that the agents running here read or write.
 
-    Waits while no broker answers. Misconfigured names each missing topic and each agent whose counts are unequal. The
-    application's limits become those of the topics.
+    Waits while no broker answers; OtherCluster when another cluster does in place of ours. Misconfigured names each
+    missing topic and each agent whose counts are unequal. The application's limits become those of the topics.
     """
     names = topics_needed(app)
     counts, configs = await _patiently(app, names)
@@ -189,7 +189,7 @@ async def _patiently(app: "App", names: list[str]) -> tuple[dict[str, int], dict
     while True:
         try:
             with _quiet_client():
-                async with connect(app.settings) as admin:
+                async with connect(app.settings, app.cluster_memory) as admin:
                     counts = {name: found.partitions for name, found in (await admin.topics(names)).items()}
                     configs = await admin.configs(counts)
                     await admin.require_ids(app.settings.app_id, f"{app.settings.app_id}/")

@@ -1,9 +1,10 @@
-"""aiokafka says the same line many times a second while a broker is away; once in a while is enough."""
+"""aiokafka says the same line many times a second while no broker answers; once in a while is enough."""
 
 import logging
 import time
 
-LOGGERS = ("client", "cluster", "conn", "consumer.fetcher", "consumer.group_coordinator", "producer.sender")
+LOGGERS = ("", ".cluster", ".conn", ".consumer.fetcher", ".consumer.group_coordinator", ".producer.sender")
+"""Below `aiokafka`; its client has the top one."""
 EVERY_S = 10.0
 
 
@@ -32,6 +33,6 @@ class Repeats(logging.Filter):
 def quieten() -> None:
     """Install the filter; once a process."""
     for name in LOGGERS:
-        logger = logging.getLogger(f"aiokafka.{name}")
+        logger = logging.getLogger(f"aiokafka{name}")
         if not any(isinstance(known, Repeats) for known in logger.filters):
             logger.addFilter(Repeats())

@@ -44,9 +44,12 @@ def run_worker(*, instance: str | None, web_port: int | None, loglevel: int) -> 
     except SystemExit as ended:
         status = int(ended.code or 0)
     except Exception:
-        if app.fatal_error is None:
+        if app.fatal_error is None and app.cluster_memory.other is None:
             raise
-    if app.fatal_error is not None:
-        log.error("stopped: %s: %s", type(app.fatal_error).__name__, app.fatal_error)
+        status = 1
+    # To Faust, which may end first, another cluster looks like no broker at all.
+    ended_by = app.cluster_memory.other or app.fatal_error
+    if ended_by is not None and (app.fatal_error is not None or status):
+        log.error("stopped: %s: %s", type(ended_by).__name__, ended_by)
         return 1
     return status

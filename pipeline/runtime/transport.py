@@ -104,6 +104,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         read_any_header_name()
         consumer = super()._create_worker_consumer(transport)
+        consumer._client.cluster_memory = cast(Any, self.app).cluster_memory
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         consumer._isolation_level = "read_committed"  # an aborted record was never written, whatever our guarantee is
         consumer._auto_offset_reset = "none"  # it would pass over records, or go back, without a word
@@ -443,7 +444,17 @@ class BatchConsumer(driver.Consumer):
         """Nothing: Faust's check logs an error for a partition that merely waits; ours is the blocked gauge."""
 
 
+class Producer(driver.Producer):
+    """Faust's producer (`topic.send`), of the same cluster as everything else in the process."""
+
+    app: Any
+
+    def _settings_auth(self) -> Mapping[str, Any]:
+        return {**super()._settings_auth(), "cluster_memory": self.app.cluster_memory}
+
+
 class BatchTransport(driver.Transport):
     """Faust's Kafka transport with our consumer."""
 
     Consumer = BatchConsumer
+    Producer = Producer

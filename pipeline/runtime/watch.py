@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from pipeline.kafka.memory import OtherCluster
 from pipeline.runtime.recovery import keep_fresh
 from pipeline.runtime.units import Units
 
@@ -17,15 +18,22 @@ async def watch(
     units: Units,
     group_failure: Callable[[], BaseException | None],
     takeover_trouble: Callable[[], tuple[float, str] | None],
+    other_cluster: Callable[[], OtherCluster | None] = lambda: None,
 ) -> None:
     """Every second: one alert `broker` while a unit has waited for an ack longer than WAITING_MAX_S, one `takeover`
     while a takeover has tried for that long; stop the process when the group has refused it for good (a session
-    timeout out of the broker's bounds, say).
+    timeout out of the broker's bounds, say), and when another cluster answers in place of ours.
 
-    takeover_trouble: since when (time.monotonic) a takeover has been trying, and what is in its way.
+    takeover_trouble: since when (time.monotonic) a takeover has been trying, and what is in its way. other_cluster:
+    set while the bootstrap addresses lead to one.
     """
     alerts = units.context.alerts
     while True:
+        stranger = other_cluster()
+        if stranger is not None:
+            alerts.other_cluster(stranger)
+            units.context.fatal(stranger)
+            return
         failure = group_failure()
         if failure is not None:
             units.context.fatal(failure)

@@ -162,6 +162,8 @@ def test_no_client_of_ours_is_made_without_these_settings():
     for path in sorted(Path(__file__).parents[2].joinpath("pipeline").rglob("*.py")):
         text = path.read_text()
         for kind in ("AIOKafkaProducer(", "AIOKafkaConsumer(", "AIOKafkaAdminClient(", "create_conn("):
+            if path.parts[-2:] == ("kafka", "client.py"):
+                continue  # aiokafka's own client, which has been given them
             for rest in text.split(kind)[1:]:
                 arguments = rest.split(")\n", 1)[0]
                 found.setdefault(str(path), []).append(arguments)

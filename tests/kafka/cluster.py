@@ -12,8 +12,9 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -37,7 +38,7 @@ class KafkaCluster:
     brokers: 1, or 3, whose topics have replication 3 and min.insync.replicas 2. Ids run from 1.
     settings: broker properties beside those of `properties.py`, or in their place.
     The methods block until what they say is true, shown by a request to the broker, or raise TimeoutError with the
-    end of the broker's log. Data survives stop, kill and restart; ports stay the same.
+    end of the broker's log. Data survives stop, kill and restart; ports stay the same until `move`.
     """
 
     def __init__(self, brokers: Literal[1, 3], directory: Path, settings: Mapping[str, str] | None = None) -> None:
@@ -48,6 +49,7 @@ class KafkaCluster:
         self.nodes = {
             i + 1: Node(i + 1, ports[2 * i], ports[2 * i + 1], directory / f"broker-{i + 1}") for i in range(brokers)
         }
+        self.cluster_id = ""
         self._settings = dict(settings or {})
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         program("")  # says at once what is missing
@@ -78,8 +80,8 @@ class KafkaCluster:
         """Format every directory and start every broker; returns when each one serves and sees all the others."""
         apply_patches()  # what chaos runs and benchmarks ask about isn't created by asking
         atexit.register(self.close)
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        formats = [self._format(node, cluster_id) for node in self.nodes.values()]
+        self.cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        formats = [self._format(node) for node in self.nodes.values()]
         for node, process in zip(self.nodes.values(), formats, strict=True):
             if process.wait(timeout_s) != 0:
                 raise RuntimeError(f"kafka.tools.StorageTool failed:\n{_end_of(node.log)}")
@@ -120,6 +122,20 @@ class KafkaCluster:
         else:
             self.stop_broker(node_id)
         self.start_broker(node_id)
+
+    def move(self, timeout_s: float = 120) -> None:
+        """Every broker comes back with its data, at another port; returns when each one serves."""
+        for node_id in self.running:
+            self.kill_broker(node_id)
+        ports = _free_ports(len(self.nodes), without={node.port for node in self.nodes.values()})
+        self.nodes = {
+            node.node_id: replace(node, port=port) for node, port in zip(self.nodes.values(), ports, strict=True)
+        }
+        for node in self.nodes.values():
+            node.properties.write_text(server_properties(node, list(self.nodes.values()), self._settings))
+            self._spawn(node.node_id)
+        for node_id in self.nodes:
+            self._await_ready(node_id, set(self.nodes), timeout_s)
 
     def wait_in_sync(self, timeout_s: float = 60) -> None:
         """Wait until every replica of every partition that lives on a running broker is in sync."""
@@ -173,10 +189,12 @@ class KafkaCluster:
         self._processes.clear()
         atexit.unregister(self.close)
 
-    def _format(self, node: Node, cluster_id: str) -> subprocess.Popen[bytes]:
+    def _format(self, node: Node) -> subprocess.Popen[bytes]:
         node.directory.mkdir(parents=True, exist_ok=True)
         node.properties.write_text(server_properties(node, list(self.nodes.values()), self._settings))
-        command = program("kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(node.properties))
+        command = program(
+            "kafka.tools.StorageTool", "format", f"--cluster-id={self.cluster_id}", "-c", str(node.properties)
+        )
         with node.log.open("ab") as log:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
@@ -234,11 +252,13 @@ def _run(coroutine: Coroutine[Any, Any, T]) -> T:
         return thread.submit(asyncio.run, coroutine).result()
 
 
-def _free_ports(count: int) -> list[int]:
+def _free_ports(count: int, without: Collection[int] = ()) -> list[int]:
     """Ports below the range that the kernel gives to outgoing connections, so that none takes a killed broker's."""
     ports: list[int] = []
     candidates = random.SystemRandom().sample(range(15_000, 30_000), 2_000)
     for port in candidates:
+        if port in without:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
