@@ -11,6 +11,7 @@ from pipeline.core.agent import Definition
 from pipeline.core.errors import Misconfigured
 from pipeline.core.settle import Limits
 from pipeline.core.topic import cleanup_policies
+from pipeline.core.turn import row_bytes_max
 from pipeline.runtime.admin import BrokerAway, connect
 from pipeline.runtime.ownership import BATCH_BYTES_MAX
 from pipeline.runtime.settings import Settings
@@ -54,6 +55,7 @@ async def check_topics(app: "App") -> dict[str, int]:
     """
     names = topics_needed(app)
     counts, configs = await _patiently(app, names)
+    app.context.cluster_id = app.cluster_memory.cluster_id or ""
     missing = [name for name in names if name not in counts]
     if missing:
         raise Misconfigured(f"topics missing: {', '.join(missing)}: create them with `hardparts topics apply`")
@@ -66,7 +68,8 @@ async def check_topics(app: "App") -> dict[str, int]:
     if problems:
         raise Misconfigured("; ".join(f"{problem.message}: {problem.remedy}" for problem in problems))
     sizes = {name: int(config["max.message.bytes"]) for name, config in configs.items()}
-    app.context.limits = limits(sizes, changelogs)
+    closing = [row_bytes_max([topic.name for topic in definition.sources]) for definition in app.definitions]
+    app.context.limits = limits(sizes, changelogs, max(closing, default=0))
     return counts
 
 
@@ -174,12 +177,17 @@ def too_small(topics: Iterable[str], configs: Mapping[str, Mapping[str, str]]) -
     ]
 
 
-def limits(batch_bytes_max: Mapping[str, int], changelogs: Iterable[str]) -> Limits:
-    """The largest record of each topic and the largest set of rows, given each topic's `max.message.bytes`."""
+def limits(batch_bytes_max: Mapping[str, int], changelogs: Iterable[str], closing_bytes: int = 0) -> Limits:
+    """The largest record of each topic and the largest set of rows, given each topic's `max.message.bytes`.
+
+    closing_bytes: of the row that ends each record batch of a changelog.
+    """
     fits = {name: min(size, BATCH_BYTES_MAX) - BATCH_OVERHEAD_BYTES for name, size in batch_bytes_max.items()}
     rows = min((fits[name] for name in changelogs if name in fits), default=BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES)
     return Limits(
-        rows_bytes_max=max(rows, 1), record_bytes_max=fits, record_bytes_default=BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES
+        rows_bytes_max=max(rows - closing_bytes, 1),
+        record_bytes_max=fits,
+        record_bytes_default=BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES,
     )
 
 

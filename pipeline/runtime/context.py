@@ -24,8 +24,9 @@ class Context:
 
     incarnation: tells this process from every other, for claims. partitions: topic → partition count. fatal: called
     with an exception after which the process must not go on. holds_lease: whether a heartbeat was answered within the
-    session timeout; without, another worker may own our units. room: set when a unit can take more. acting: outside
-    effects, by unit name and claim row, that this process has begun and not yet recorded.
+    session timeout; without, another worker may own our units. cluster_id: Kafka's; "" while it isn't known. room: set
+    when a unit can take more. acting: outside effects, by unit name and claim row, that this process has begun and not
+    yet recorded.
     """
 
     app_id: str
@@ -42,6 +43,7 @@ class Context:
     database: Database
     fatal: Callable[[BaseException], None]
     holds_lease: Callable[[], bool] = lambda: True
+    cluster_id: str = ""
     room: asyncio.Event = field(default_factory=asyncio.Event)
     limits: Limits = field(default_factory=Limits)
     backoff: Backoff = field(default_factory=Backoff)

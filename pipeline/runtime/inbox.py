@@ -40,6 +40,16 @@ class Inbox:
         """Take what is fetched from these offsets (source topic → next) by the seeks of these numbers."""
         self._seeks, self._fetched = dict(seeks), dict(positions)
 
+    def go_back(self, topic: str, offset: int, seek: int) -> None:
+        """Take what is fetched of this source from here by this seek; what has come of it before comes again."""
+        self._waiting = deque(batch for batch in self._waiting if batch.topic != topic)
+        if not self.closed:
+            self._seeks[topic], self._fetched[topic] = seek, offset
+
+    def expects(self, batch: Batch) -> bool:
+        """Whether it was fetched by the seek that counts."""
+        return self._seeks.get(batch.topic) == batch.seek
+
     def has_room(self) -> bool:
         """Whether more may be fetched for it."""
         return len(self._waiting) + self._in_transit < BATCHES_WAITING_MAX

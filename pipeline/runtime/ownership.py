@@ -44,6 +44,10 @@ class ProducerBroken(HardpartsError):
     """A produce error that isn't retried: later batches would fail too, so ownership is taken anew and work redone."""
 
 
+class ChangelogLost(HardpartsError):
+    """The changelog has lost rows that it had acknowledged; only this worker's copy of the state is whole now."""
+
+
 def _always() -> bool:
     return True
 
@@ -52,6 +56,7 @@ class Owner:
     """The fenced producer of one unit. After the first error it is of no use: `abandon` it and take ownership anew.
 
     holds_lease: asked right before each produce; without the lease another worker may own the unit already.
+    fence: the id of this ownership, which stands in the changelog; "" before it does.
     """
 
     TRANSACTIONAL = False
@@ -62,6 +67,7 @@ class Owner:
         self._holds_lease = holds_lease
         self.taken_at_s = time.monotonic()
         self.waiting_since: float | None = None
+        self.fence = ""
         self._waits: dict[tuple[str, int], int] = {}
 
     @classmethod
@@ -106,25 +112,35 @@ class Owner:
     async def begin(self) -> None:
         """What is sent from here to `commit` belongs together: nothing to do for batches that stand for themselves."""
 
-    async def commit(self, offsets: Mapping[tuple[str, int], int], group: str) -> None:
+    async def commit(
+        self, offsets: Mapping[tuple[str, int], int], group: str, topic_ids: Mapping[str, str] | None = None
+    ) -> None:
         """The end of it. offsets: source (topic, partition) → next one to read; here the group commits them later."""
 
     async def append_rows(
-        self, topic: str, partition: int, events: Iterable[Sequence[Row]], bytes_max: int = BATCH_BYTES_MAX - 1000
+        self,
+        topic: str,
+        partition: int,
+        events: Iterable[Sequence[Row]],
+        bytes_max: int = BATCH_BYTES_MAX - 1000,
+        closing: Callable[[int], Row] | None = None,
     ) -> int:
         """Append the rows of each event, an event's rows never split over two record batches; the next offset.
 
-        bytes_max: of a record batch's rows; an event with more has a record batch of its own.
+        bytes_max: of a record batch's rows; an event with more has a record batch of its own. closing: the last row of
+        each record batch, given how many of the events stand in front of it.
 
         One record batch is in flight at a time, so that what is on the topic is always a prefix of the events.
         """
         builder, count, size = self._producer.create_batch(), 0, 0
-        end = -1
-        for rows in events:
+        end, done = -1, 0
+        for done, rows in enumerate(events, 1):
             bytes_more = 0
             for key, value in rows:
                 bytes_more += len(key) + len(value or b"") + ROW_OVERHEAD_BYTES
             if count and size + bytes_more > bytes_max:
+                if closing is not None:
+                    count += self._close(builder, closing(done - 1))
                 end = await self._send(builder, topic, partition) + count
                 builder, count, size = self._producer.create_batch(), 0, 0
             append = builder.append
@@ -133,9 +149,17 @@ class Owner:
                     raise ProducerBroken(f"{self.unit}: rows of one event don't fit a record batch")
             count += len(rows)
             size += bytes_more
+        if closing is not None:
+            count += self._close(builder, closing(done))
         if count:
             end = await self._send(builder, topic, partition) + count
         return end
+
+    def _close(self, builder: Any, row: Row) -> int:
+        """Add the last row of a record batch; how many rows that is."""
+        if builder.append(timestamp=None, key=row[0], value=row[1], headers=_NO_HEADERS) is None:
+            raise ProducerBroken(f"{self.unit}: the row that says where it stands doesn't fit its record batch")
+        return 1
 
     def new_batch(self) -> Any:
         """An empty record batch builder."""

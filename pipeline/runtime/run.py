@@ -7,6 +7,7 @@ import sys
 
 from faust.worker import Worker
 
+from pipeline.core.errors import Misconfigured
 from pipeline.runtime.check import make_state_dir, wait_until_fit
 from pipeline.runtime.load import load_app
 from pipeline.runtime.repeats import quieten
@@ -17,7 +18,9 @@ log = logging.getLogger("hardparts")
 
 
 def run_worker(*, instance: str | None, web_port: int | None, loglevel: int) -> int:
-    """Run until stopped by a signal (0) or by an error after which going on would be wrong (1)."""
+    """Run until stopped by a signal (0) or by an error after which going on would be wrong: 1, or 2 when another
+    version or other settings are needed.
+    """
     settings = read_settings(instance=instance, web_port=web_port)
     os.environ["HARDPARTS_INSTANCE"] = settings.instance
     os.environ["HARDPARTS_WEB_PORT"] = str(settings.web_port)
@@ -51,5 +54,5 @@ def run_worker(*, instance: str | None, web_port: int | None, loglevel: int) -> 
     ended_by = app.cluster_memory.other or app.fatal_error
     if ended_by is not None and (app.fatal_error is not None or status):
         log.error("stopped: %s: %s", type(ended_by).__name__, ended_by)
-        return 1
+        return 2 if isinstance(ended_by, Misconfigured) else 1
     return status

@@ -10,14 +10,16 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from pipeline.core.origin import ChangelogFromNewerVersion
 from pipeline.runtime.context import Context
-from pipeline.runtime.recovery import Changelogs, ChangelogTruncated, Restoring, reading
+from pipeline.runtime.recovery import Changelogs, ChangelogTruncated, Restoring, keep_fresh, reading
 from pipeline.runtime.store import StoreFailed
 
 log = logging.getLogger("hardparts.standby")
 
 AGAIN_AFTER_S = 5.0
-UNBOUNDED = 2**63 - 1
+HEARD_WITHIN_S = 10.0
+"""An end of the changelog that the broker said longer ago doesn't show that a copy is whole."""
 
 
 class Standbys:
@@ -59,13 +61,15 @@ class Standbys:
 
     async def _keep_up(self, changelogs: Changelogs) -> None:
         try:
-            await changelogs.begin(self._context.bootstrap, self._context.security)
+            await changelogs.begin()
             while True:
                 await changelogs.apply_next(changelogs.units)
                 for tp, copy in changelogs.units.items():
                     if (behind := await changelogs.behind(tp)) is not None:
                         self._context.metrics.standby_behind.labels(*_labels(copy)).set(behind)
-        except (StoreFailed, ChangelogTruncated) as error:
+                        if behind == 0 and changelogs.heard_s(tp) < HEARD_WITHIN_S:
+                            keep_fresh([copy.store])  # as whole as the owner's, however long nothing came
+        except (StoreFailed, ChangelogTruncated, ChangelogFromNewerVersion) as error:
             bad = changelogs.at
             assert bad is not None
             log.warning("%s: no standby here: %s", bad.name, error)

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
-from pipeline.core.errors import HardpartsError
+from pipeline.core.errors import HardpartsError, Misconfigured
 from pipeline.core.state import Row
 
 log = logging.getLogger("hardparts.store")
@@ -19,7 +19,12 @@ log = logging.getLogger("hardparts.store")
 FORMAT = b"1"
 OFFSET = b"_offset"
 FENCE = b"_fence"
+SEEN = b"_seen"
+"""`<offset> <offset of the row _origin, or ->` as of the last write of a version that knows fences. Others write only
+_offset: then what the copy says of fences and origin is out of date."""
 FORMAT_KEY = b"_format"
+LOCAL = frozenset({FORMAT_KEY, OFFSET, SEEN})
+"""Rows that no changelog has."""
 BLOCK_CACHE_BYTES = 32 << 20
 WRITE_BUFFER_BYTES = 8 << 20
 BLOOM_BITS = 10
@@ -31,7 +36,7 @@ SET_ASIDE_MAX = 3
 """Of a unit."""
 
 
-class StateFormatUnknown(Exception):
+class StateFormatUnknown(Misconfigured):
     """The directory holds state of another format version (D9)."""
 
 
@@ -67,12 +72,24 @@ class Store:
             stored = self._db.get(OFFSET)
             self.offset: int | None = None
             self.written_at_s: float = 0.0
+            self.origin_at: int | None = None
+            self._fences_known = False
             if stored is not None:
                 offset, written = stored.split(b" ")
                 self.offset, self.written_at_s = int(offset), float(written)
+                seen, _, origin_at = (self._db.get(SEEN) or b"").partition(b" ")
+                if seen == offset:
+                    self._fences_known = True
+                    self.origin_at = None if origin_at == b"-" else int(origin_at)
         except BaseException:
             self._db.close()
             raise
+
+    @property
+    def fence(self) -> str | None:
+        """The last fence that was applied; None when this copy doesn't know."""
+        value = self.get(FENCE) if self._fences_known else None
+        return None if value is None else value.decode()
 
     def get(self, row: bytes) -> bytes | None:
         """One row."""
@@ -97,8 +114,8 @@ class Store:
         except Exception as error:
             raise self._told(error) from error
 
-    def apply(self, rows: Iterable[Row], offset: int) -> None:
-        """Rows and the changelog offset behind them, in one atomic write."""
+    def apply(self, rows: Iterable[Row], offset: int, origin_at: int | None = None) -> None:
+        """Rows and the changelog offset behind them, in one atomic write. origin_at: where the row `_origin` stands."""
         batch = WriteBatch(raw_mode=True)
         put, recent = batch.put, self._recent
         for key, value in rows:
@@ -110,13 +127,17 @@ class Store:
                 if key in recent:
                     recent[key] = value
         now_s = time.time()
+        if origin_at is None:
+            origin_at = self.origin_at
         put(OFFSET, b"%d %.3f" % (offset, now_s))
+        put(SEEN, b"%d -" % offset if origin_at is None else b"%d %d" % (offset, origin_at))
         try:
             self._db.write(batch)
         except Exception as error:
             self._recent.clear()
             raise self._told(error) from error
         self.offset, self.written_at_s = offset, now_s
+        self.origin_at, self._fences_known = origin_at, True
 
     def touch(self) -> None:
         """Say that the rows are whole as of now: for the owner, which knows that nobody else has written any."""

@@ -1,4 +1,4 @@
-"""Taking units over after a rebalance: own → fence → recover → committed offsets → run.
+"""Taking units over after a rebalance: own → fence → recover → say where it starts → run.
 
 It replaces Faust's recovery: rows are read by our own consumer up to our own fence, and nothing is fetched for a unit
 before it is whole.
@@ -20,9 +20,11 @@ from mode import Service
 
 from pipeline.core.agent import Definition
 from pipeline.core.errors import HardpartsError, OwnershipLost
+from pipeline.core.turn import TURN, Turn
 from pipeline.runtime.ownership import Owner, ProducerBroken
-from pipeline.runtime.recovery import RecoveryStalled, Restoring, restore
-from pipeline.runtime.standby import UNBOUNDED, Standbys
+from pipeline.runtime.recovery import UNBOUNDED, RecoveryStalled, Restoring, restore
+from pipeline.runtime.standby import Standbys
+from pipeline.runtime.starting import Starting, claim, tell
 from pipeline.runtime.store import FENCE, StateFormatUnknown, open_or_set_aside
 from pipeline.runtime.transaction import TransactionalOwner
 from pipeline.runtime.unit import Unit
@@ -31,6 +33,7 @@ log = logging.getLogger("hardparts.takeover")
 
 RETRY_FIRST_S, RETRY_CAP_S = 0.2, 5.0
 OWN_WITHIN_S = 30.0
+ENDS_WITHIN_S = 10.0
 SIGN_OF_LIFE_S = 10.0
 TRANSIENT = (KafkaError, OSError, TimeoutError, ProducerBroken, OwnershipLost, RecoveryStalled)
 
@@ -135,9 +138,10 @@ class Takeover(Recovery):
         changelogs = {tp for tp in assigned if self._is_changelog_tp(tp)}
         if changelogs:
             await consumer.group.hold(changelogs)
-        units = await self._patiently(lambda: self._own_all(assigned))
+        taken = await self._patiently(lambda: self._own_all(assigned))
+        units = [unit for unit, _ in taken]
         try:
-            await self._patiently(lambda: self._run_all(units))
+            await self._patiently(lambda: self._run_all(taken))
         except BaseException:
             await asyncio.gather(*(unit.stop(0) for unit in units if not unit.running), return_exceptions=True)
             raise
@@ -174,8 +178,8 @@ class Takeover(Recovery):
         finally:
             self._troubles.pop(this, None)
 
-    async def _own_all(self, assigned: set[TP]) -> list[Unit]:
-        """Own, fence and recover every unit of this assignment, side by side."""
+    async def _own_all(self, assigned: set[TP]) -> list[tuple[Unit, Starting]]:
+        """Own, fence and recover every unit of this assignment, side by side, and write down where each starts."""
         wanted: list[tuple[Definition, int]] = []
         for agent in self.app.definitions:
             numbers = {tp.partition for tp in assigned if any(tp.topic == topic.name for topic in agent.sources)}
@@ -194,15 +198,31 @@ class Takeover(Recovery):
                 stores.append(self._open(agent, number, one[1]))
             self.app.context.crash.reach("in-recovery")
             await restore(self.app.context.bootstrap, self.app.context.security, stores, self.app.block_cache)
+            units = [
+                self._unit(agent, number, one[0], restoring)
+                for (agent, number), one, restoring in zip(wanted, owned, stores, strict=True)
+                if not isinstance(one, BaseException)
+            ]
+            starts = await self._starts(units, stores, assigned)
+            await asyncio.gather(*(claim(unit, one) for unit, one in zip(units, starts, strict=True)))
         except BaseException:
             for restoring in stores:
                 restoring.store.close()
             await asyncio.gather(*(owner.abandon(1.0) for owner in owners), return_exceptions=True)
             raise
+        return list(zip(units, starts, strict=True))
+
+    async def _starts(self, units: Sequence[Unit], restored: Sequence[Restoring], assigned: set[TP]) -> list[Starting]:
+        """Where each unit starts, by its changelog and by the group."""
+        group = self.app.consumer.group
+        sources = [TP(topic.name, unit.partition) for unit in units for topic in unit.agent.sources]
+        sources = [tp for tp in sources if tp in assigned]
+        committed = await group.committed(sources) if sources else {}
+        beginnings = await group.beginnings(sources) if sources else {}
+        ends = {tp: end.high for tp, end in (await group.ends(sources, ENDS_WITHIN_S)).items()} if sources else {}
         return [
-            self._unit(agent, number, one[0], restoring)
-            for (agent, number), one, restoring in zip(wanted, owned, stores, strict=True)
-            if not isinstance(one, BaseException)
+            Starting.of(unit, one, committed, beginnings, ends, group.topic_ids)
+            for unit, one in zip(units, restored, strict=True)
         ]
 
     async def _own(self, agent: Definition, number: int, owners: list[Owner]) -> tuple[Owner, int]:
@@ -220,7 +240,8 @@ class Takeover(Recovery):
                         app.context.bootstrap, unit, app.context.security, app.context.holds_lease
                     )
                     owners.append(owner)
-                    end = await owner.append_rows(changelog, number, [[(FENCE, uuid.uuid4().hex.encode())]])
+                    owner.fence = uuid.uuid4().hex
+                    end = await owner.append_rows(changelog, number, [[(FENCE, owner.fence.encode())]])
             except TimeoutError as error:
                 raise ProducerBroken(f"{unit}: no ownership within {OWN_WITHIN_S:.0f} s: {away}") from error
         return owner, end - 1
@@ -251,30 +272,17 @@ class Takeover(Recovery):
             retake=self._retake, reseek=self._reseek,
         )  # fmt: skip
 
-    async def _run_all(self, units: Sequence[Unit]) -> None:
-        """Seek every source to where its unit goes on, and start the units."""
-        app, group = self.app, self.app.consumer.group
-        sources = [TP(topic.name, unit.partition) for unit in units for topic in unit.agent.sources]
-        assigned = app.consumer.assignment()
-        sources = [tp for tp in sources if tp in assigned]
-        if not sources:
+    async def _run_all(self, taken: Sequence[tuple[Unit, Starting]]) -> None:
+        """Seek every source to where its unit starts, and start the units."""
+        app = self.app
+        positions = {tp: place.offset for _, one in taken for tp, place in one.places.items()}
+        if not positions:
             return
-        committed = await group.committed(sources)
-        beginnings = await group.beginnings(sources)
-        positions = {tp: beginnings[tp] if offset is None else offset for tp, offset in committed.items()}
-        for tp, offset in positions.items():
-            if offset < beginnings[tp]:
-                log.error("%s: records %d to %d expired before they were read", tp, offset, beginnings[tp] - 1)
-                positions[tp] = beginnings[tp]
-        app.units.begin_at({tp: offset for tp, offset in committed.items() if offset is not None})
-        seeks = await group.seek_all(positions)
-        for unit in units:
-            mine = [
-                tp
-                for tp in sources
-                if tp.partition == unit.partition and any(t.name == tp.topic for t in unit.agent.sources)
-            ]
-            unit.start({tp.topic: positions[tp] for tp in mine}, {tp.topic: seeks[tp] for tp in mine})
+        app.units.begin_at({tp: offset for _, one in taken for tp, offset in one.committed.items()})
+        seeks = await app.consumer.group.seek_all(positions)
+        for unit, one in taken:
+            tell(unit, one)
+            unit.start(one.positions, {tp.topic: seeks[tp] for tp in one.places}, one.held_up)
             app.units.add(unit)
 
     async def _retake(self, unit: Unit) -> None:
@@ -296,20 +304,23 @@ class Takeover(Recovery):
                     )
                 finally:
                     unit.store = restoring.store
-                await self._catch_up(unit)
+                unit.turn = Turn.read(unit.store.get(TURN))
+                sources = {TP(topic, unit.partition) for topic in unit.positions}
+                (one,) = await self._starts([unit], [restoring], sources)
+                one = one.of_running(unit)
+                old, unit.owner = unit.owner, owner
+                try:
+                    await claim(unit, one)
+                except BaseException:
+                    unit.owner = old
+                    raise
             except BaseException:
                 await asyncio.gather(*(one.abandon(1.0) for one in owners), return_exceptions=True)
                 raise
-            unit.owner = owner
+            tell(unit, one)
+            await unit.resume(one.positions)
 
         await self._patiently(again)
-
-    async def _catch_up(self, unit: Unit) -> None:
-        """A transaction whose commit was not answered may have happened: its records are finished then."""
-        if self.app.settings.exactly_once:
-            sources = [TP(topic, unit.partition) for topic in unit.positions]
-            committed = await self.app.consumer.group.committed(sources)
-            unit.finished_until({tp.topic: offset for tp, offset in committed.items() if offset is not None})
 
     async def _reseek(self, topic: str, partition: int, offset: int) -> int:
         tp = TP(topic, partition)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
+from pipeline.core.start import Committed, commit_metadata
 from pipeline.kafka.topic_ids import TopicSeen
 
 
@@ -23,7 +24,7 @@ class TopicLives:
 
     def commit(self, tp: TopicPartition, offset: int) -> OffsetAndMetadata:
         """The commit of an offset in the topic that is read."""
-        return OffsetAndMetadata(offset, self.ids.get(tp.topic, ""))
+        return OffsetAndMetadata(offset, commit_metadata(self.ids.get(tp.topic, "")))
 
     def begin(self, seen: Mapping[str, TopicSeen | None]) -> None:
         """A takeover reads these topics; again before `end`, it changes nothing."""
@@ -39,13 +40,13 @@ class TopicLives:
     def is_old(self, tp: TopicPartition, commit: OffsetAndMetadata, found: TopicSeen | None) -> bool:
         """Whether a commit belongs to an earlier topic than `found`.
 
-        A transaction's offsets carry no id. What this process has read before tells then, and the offset is remembered:
-        it is old until another one is committed.
+        One of an older version, or of a person, carries no id. What this process has read before tells then, and the
+        offset is remembered: it is old until another one is committed.
         """
         if found is None:
             return False
-        if commit.metadata:
-            return bool(commit.metadata != found.topic_id)
+        if topic_id := Committed.of(*commit).topic_id:
+            return bool(topic_id != found.topic_id)
         if self._before.get(tp.topic, found.topic_id) != found.topic_id:
             self._old[tp] = commit.offset
         return bool(self._old.get(tp) == commit.offset)

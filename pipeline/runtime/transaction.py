@@ -7,11 +7,13 @@ start aborts what was open, and the work is redone from what the group has commi
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.structs import OffsetAndMetadata
 
+from pipeline.core.start import commit_metadata
 from pipeline.core.state import Row
 from pipeline.runtime.ownership import BATCH_BYTES_MAX, Owner, ProducerBroken
 
@@ -42,14 +44,21 @@ class TransactionalOwner(Owner):
             )  # refused when an earlier one has failed: the producer is of no use
         self._open = True
 
-    async def commit(self, offsets: Mapping[tuple[str, int], int], group: str) -> None:
+    async def commit(
+        self, offsets: Mapping[tuple[str, int], int], group: str, topic_ids: Mapping[str, str] | None = None
+    ) -> None:
         """Add the offsets and commit: outputs, rows and offsets are visible from here on."""
         self.require_lease()
         try:
             with self._told("its transaction"):
                 async with asyncio.timeout(END_WITHIN_S):
                     if offsets:
-                        stored = {TopicPartition(*source): offset for source, offset in offsets.items()}
+                        stored = {
+                            TopicPartition(*source): OffsetAndMetadata(
+                                offset, commit_metadata((topic_ids or {}).get(source[0], ""))
+                            )
+                            for source, offset in offsets.items()
+                        }
                         await self._producer.send_offsets_to_transaction(stored, group)
                     await self._producer.commit_transaction()
         except TimeoutError as error:
@@ -66,13 +75,18 @@ class TransactionalOwner(Owner):
         await super().abandon(timeout_s)
 
     async def append_rows(
-        self, topic: str, partition: int, events: Iterable[Sequence[Row]], bytes_max: int = BATCH_BYTES_MAX - 1000
+        self,
+        topic: str,
+        partition: int,
+        events: Iterable[Sequence[Row]],
+        bytes_max: int = BATCH_BYTES_MAX - 1000,
+        closing: Callable[[int], Row] | None = None,
     ) -> int:
         """As Owner's: inside the batch's transaction when that is open, else in one of its own."""
         if self._in_batch:
-            return await super().append_rows(topic, partition, events, bytes_max)
+            return await super().append_rows(topic, partition, events, bytes_max, closing)
         async with self._one_at_a_time:
             await self._begin()
-            end = await super().append_rows(topic, partition, events, bytes_max)
+            end = await super().append_rows(topic, partition, events, bytes_max, closing)
             await self.commit({}, "")
         return end

@@ -31,6 +31,7 @@ from mode.threads import MethodQueue
 
 from pipeline.closing import stopped
 from pipeline.core.record import Batch, Record
+from pipeline.core.start import Committed
 from pipeline.kafka.topic_ids import TopicSeen, see_topics
 from pipeline.runtime.chunks import chunks
 from pipeline.runtime.clock import lease_now_s
@@ -255,11 +256,11 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         consumer.pause(*(TopicPartition(tp.topic, tp.partition) for tp in partitions))
 
-    async def committed(self, partitions: Iterable[TP]) -> dict[TP, int | None]:
+    async def committed(self, partitions: Iterable[TP]) -> dict[TP, Committed | None]:
         """The committed offset of each, None without one; KafkaError when the broker can't say now."""
-        return cast(dict[TP, int | None], await self.call_thread(self._committed, list(partitions)))
+        return cast(dict[TP, Committed | None], await self.call_thread(self._committed, list(partitions)))
 
-    async def _committed(self, partitions: list[TP]) -> dict[TP, int | None]:
+    async def _committed(self, partitions: list[TP]) -> dict[TP, Committed | None]:
         consumer = self._ensure_consumer()
         wanted = [TopicPartition(tp.topic, tp.partition) for tp in partitions]
         async with asyncio.timeout(OFFSETS_TIMEOUT_S):
@@ -270,7 +271,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
                 del stored[where]
         self.lives.begin(seen)
         return {
-            tp: stored[where].offset if where in stored else None for tp, where in zip(partitions, wanted, strict=True)
+            tp: Committed.of(*stored[where]) if where in stored else None
+            for tp, where in zip(partitions, wanted, strict=True)
         }
 
     @property

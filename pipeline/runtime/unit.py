@@ -17,6 +17,7 @@ from pipeline.core.errors import Blocking, OwnershipLost
 from pipeline.core.outcome import Applied, Blocked, Candidate, Outcome, Rejection
 from pipeline.core.record import Batch, Record
 from pipeline.core.state import Row
+from pipeline.core.turn import TURN, Turn
 from pipeline.core.views import Claims
 from pipeline.runtime.blocking import BROKER, Head
 from pipeline.runtime.context import Context
@@ -26,13 +27,15 @@ from pipeline.runtime.handle import Handling
 from pipeline.runtime.inbox import Inbox
 from pipeline.runtime.outgoing import outgoing, upserts_of
 from pipeline.runtime.outside import Outsider
-from pipeline.runtime.ownership import OWNER_AGE_MAX_S, Owner, ProducerBroken
+from pipeline.runtime.ownership import OWNER_AGE_MAX_S, ChangelogLost, Owner, ProducerBroken
 from pipeline.runtime.publish import Partitioner, publish
 from pipeline.runtime.store import Store, StoreDamaged, renewed
 from pipeline.runtime.timed import timed
 
 log = logging.getLogger("hardparts.unit")
 
+SAY_EVERY_S = 1.0
+"""At most so often does an idle unit record offsets that have no record."""
 BREAKS_MAX = 2
 """A new producer mends most breaks; when it breaks too, the record waits as for any other dependency (E2)."""
 USELESS = (OwnershipLost, ProducerBroken, StoreDamaged)
@@ -41,6 +44,10 @@ USELESS = (OwnershipLost, ProducerBroken, StoreDamaged)
 
 class BatchesMissing(Exception):
     """Records were dropped inside this process: going on would lose them, so the worker ends."""
+
+
+class WentBack(Exception):
+    """The unit reads this source again from further back: the batch in hand comes once more, behind what is missing."""
 
 
 class Unit:
@@ -60,8 +67,8 @@ class Unit:
         self.context, self.agent, self.partition, self.changelog = context, agent, partition, changelog
         self.name = f"{context.app_id}/{agent.name}/{partition}"
         self.store, self.owner = store, owner
-        self._retake = retake
-        self._topics = {topic.name: topic for topic in agent.sources}
+        self._retake, self._reseek = retake, reseek
+        self.topics = {topic.name: topic for topic in agent.sources}
         self._news = asyncio.Event()
         self.inbox = Inbox(self.name, partition, reseek, self._news)
         self.errands = Errands(self._news)
@@ -70,6 +77,10 @@ class Unit:
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
         self.positions: dict[str, int] = {}
+        self.turn = Turn.read(store.get(TURN))
+        self._after = self.turn
+        self._said_at_s = 0.0
+        self._held_up: Blocked | None = None
         self._in_hand: Batch | None = None
         self.newest_ms = 0
         self.head = Head(context, agent.name, partition)
@@ -90,6 +101,8 @@ class Unit:
         while todo:
             if self.owner.age_s > OWNER_AGE_MAX_S:
                 await self._take_anew()
+                todo = self._unfinished(batch)
+                continue
             tried = todo[:1] if self.head.blocked else todo
             try:
                 decided = self.decode(tried)  # 2
@@ -126,7 +139,7 @@ class Unit:
     @timed
     def decode(self, records: Sequence[Record]) -> list[Decided]:
         """Step 2: bytes → candidates, or rejections; of a prefix when there are many rejections."""
-        topic = self._topics[records[0].topic]
+        topic = self.topics[records[0].topic]
         return decode(records, topic, self.context.contracts[topic.name], self.agent)
 
     @timed
@@ -162,12 +175,19 @@ class Unit:
     async def record(self, batch: Batch, outcomes: Sequence[Outcome], rest: Sequence[Record]) -> int | None:
         """Step 6: the rows of each applied event, its mark among them, in the changelog; the next offset there.
 
-        With exactly_once this commits the batch's transaction, and step 8's position in it.
+        The last row of each record batch says up to where the source is finished. With exactly_once this commits the
+        batch's transaction, and step 8's position in it.
         """
-        rows = [outcome.rows for outcome in outcomes if type(outcome) is Applied]
-        end = await self._append(rows) if rows else None
-        if outcomes:
-            await self._commit(batch.topic, rest[0].offset if rest else batch.end)
+        if not outcomes:
+            return None
+        applied = [outcome for outcome in outcomes if type(outcome) is Applied]
+        position = rest[0].offset if rest else batch.end
+
+        def until(count: int) -> dict[str, int]:
+            return {batch.topic: position if count == len(applied) else applied[count].record.offset}
+
+        end = await self._append([outcome.rows for outcome in applied], until)
+        await self._commit({batch.topic: position})
         return end
 
     @timed
@@ -175,7 +195,8 @@ class Unit:
         """Step 7: the same rows and the changelog offset in one RocksDB write."""
         if rows_end is not None:
             applied = [outcome for outcome in outcomes if type(outcome) is Applied]
-            self.store.apply(chain.from_iterable(one.rows for one in applied), rows_end)
+            self.store.apply(chain(chain.from_iterable(one.rows for one in applied), (self._after.row(),)), rows_end)
+            self.turn = self._after
             self._outsider.forget(applied)
 
     @timed
@@ -193,9 +214,12 @@ class Unit:
 
     # ------------------------------------------------------------------ being fed
 
-    def start(self, positions: dict[str, int], seeks: dict[str, int]) -> None:
-        """Run from these offsets (source topic → next offset); `seeks` numbers the seek that fetches from there."""
-        self.positions = dict(positions)
+    def start(self, positions: dict[str, int], seeks: dict[str, int], held_up: Blocked | None = None) -> None:
+        """Run from these offsets (source topic → next offset); `seeks` numbers the seek that fetches from there.
+
+        held_up: what a person has to decide before the unit may run; it takes nothing then.
+        """
+        self.positions, self._held_up = dict(positions), held_up
         self.inbox.begin(positions, seeks)
         if self._handling.is_async:  # others never take a slot, so none is kept for them
             self.context.demand.join(self.name)
@@ -205,6 +229,24 @@ class Unit:
         """The group has these offsets (source topic → next to read); only `_go_back` goes back."""
         for topic, offset in committed.items():
             self.positions[topic] = max(self.positions.get(topic, offset), offset)
+
+    async def resume(self, positions: dict[str, int]) -> None:
+        """After ownership was taken anew: what the changelog says is finished is, and what it has lost comes again."""
+        self.finished_until(positions)
+        await self.go_back({topic: at for topic, at in positions.items() if at < self.positions[topic]})
+
+    @property
+    def recorded(self) -> dict[str, int]:
+        """Source topic → next offset as the changelog has it: what the group may be told, and never more."""
+        if self._held_up is not None:
+            return {}
+        return {topic: self.turn.positions[topic] for topic in self.positions if topic in self.turn.positions}
+
+    async def go_back(self, positions: dict[str, int]) -> None:
+        """Read these sources again from these offsets; the marks tell what has been applied."""
+        for topic, offset in positions.items():
+            self.positions[topic] = offset
+            self.inbox.go_back(topic, offset, await self._reseek(topic, self.partition, offset))
 
     @property
     def running(self) -> bool:
@@ -231,10 +273,12 @@ class Unit:
 
     async def _run(self) -> None:
         try:
+            while self._held_up is not None:
+                await self.head.wait(self._held_up)
             while True:
                 while not self.inbox and not self.errands:
                     self._news.clear()
-                    await self._news.wait()
+                    await self._wait_for_news()
                 self._idle.clear()
                 if self.errands:
                     await self._between()
@@ -255,26 +299,27 @@ class Unit:
         while True:
             try:
                 if batch.end < batch.start:
-                    await self._go_back(batch)
+                    await self._begin_again(batch)
                 else:
                     await self.process(batch._replace(records=self._unfinished(batch)))
-                    await self._skip_gap(batch)
+                    self.finished_until({batch.topic: batch.end})
+                    await self._say_if_due()
             except USELESS as error:
                 await self._mend(error)
+            except WentBack:
+                self.head.passed()
+                break
             else:
-                self.finished_until({batch.topic: batch.end})
-                self._in_hand = None
-                return
+                break
+        self._in_hand = None
 
-    async def _go_back(self, batch: Batch) -> None:
-        """The log has lost records that were read: go on at its beginning, and have the group's offset go back too.
+    async def _begin_again(self, batch: Batch) -> None:
+        """The source has lost records that were read: go on at its beginning, and have changelog and group say so.
 
         Others stand at those offsets now, or will. A restart from the old offset would pass over them.
         """
-        if self.owner.TRANSACTIONAL:
-            await self.owner.begin()
-            await self._commit(batch.topic, batch.end)
         self.positions[batch.topic] = batch.end
+        await self._say_where_it_stands()
 
     async def _between(self) -> None:
         """One errand between two batches; one that fails is not tried again here, whoever asked for it is told."""
@@ -285,15 +330,50 @@ class Unit:
         except USELESS as error:
             await self._mend(error)
 
-    async def _skip_gap(self, batch: Batch) -> None:
-        """Past the end of a batch are offsets without a record: markers of its writers' transactions, say."""
-        if self.owner.TRANSACTIONAL and self.positions[batch.topic] < batch.end and not self.inbox:
-            await self.owner.begin()
-            await self._commit(batch.topic, batch.end)
+    async def _wait_for_news(self) -> None:
+        """For a batch or an errand; meanwhile, what the changelog doesn't say yet is said when it is due."""
+        while not self._news.is_set():
+            due_s = self._due_in_s
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), due_s)
+                return
+            try:
+                await self._say_if_due()
+            except USELESS as error:
+                await self._mend(error)
+
+    @property
+    def _due_in_s(self) -> float | None:
+        """Seconds until the changelog is to say where the unit stands; None while it does.
+
+        Past the end of a batch are offsets without a record: markers of its writers' transactions, say.
+        """
+        at = self.turn.positions
+        if all(at.get(topic) == position for topic, position in self.positions.items()):
+            return None
+        every_s = 0.0 if self.owner.TRANSACTIONAL else SAY_EVERY_S
+        return max(self._said_at_s + every_s - time.monotonic(), 0.0)
+
+    async def _say_if_due(self) -> None:
+        """A record batch of its own, unless the next batch's will say it."""
+        if self.inbox or self._due_in_s != 0.0:
+            return
+        self._said_at_s = time.monotonic()
+        await self._say_where_it_stands()
+
+    async def _say_where_it_stands(self) -> None:
+        """Its positions in the changelog, without a row of an event."""
+        await self.owner.begin()
+        end = await self._append([], lambda _count: {})
+        await self._commit({})
+        self.store.apply((self._after.row(),), end)
+        self.turn = self._after
 
     def _unfinished(self, batch: Batch) -> Sequence[Record]:
         done = self.positions[batch.topic]
         if done < batch.start:
+            if not self.inbox.expects(batch):
+                raise WentBack
             where = f"{batch.topic}[{batch.partition}]"
             raise BatchesMissing(f"{where}: a batch begins at {batch.start}, but {done} is the next to handle")
         if done == batch.start:
@@ -308,14 +388,40 @@ class Unit:
         self.context.crash.reach("after-rows")
         self.store.apply((row for rows in events for row in rows), end)
 
-    async def _commit(self, topic: str, position: int) -> None:
-        positions = self.positions | {topic: position}
-        offsets = {(source, self.partition): offset for source, offset in positions.items()}
-        await self.owner.commit(offsets, self.context.app_id)
+    async def _commit(self, positions: dict[str, int]) -> None:
+        offsets = {(topic, self.partition): offset for topic, offset in (self.positions | positions).items()}
+        await self.owner.commit(offsets, self.context.app_id, self.turn.topics)
 
-    async def _append(self, events: Sequence[Sequence[Row]]) -> int:
-        limit = self.context.limits.rows_bytes_max
-        return await self.owner.append_rows(self.changelog, self.partition, events, limit)
+    async def _append(
+        self, events: Sequence[Sequence[Row]], until: Callable[[int], dict[str, int]] | None = None
+    ) -> int:
+        """Append rows to the changelog; the next offset there.
+
+        until: given how many of the events stand in front, up to where they finish a source. With it each record batch
+        ends with the turn that says so, the last of which is `_after` then.
+        """
+        self._after, begin, rows = self.turn, self.store.offset or 0, sum(map(len, events))
+        closings = 0
+
+        def closing(count: int) -> Row:
+            nonlocal closings
+            assert until is not None
+            place = begin + sum(map(len, events[:count])) + closings
+            closings += 1
+            self._after = self._after.recorded(
+                self.positions | until(count), self.owner.fence, self.context.now_ms(), place
+            )  # fmt: skip
+            return self._after.row()
+
+        end = await self.owner.append_rows(
+            self.changelog, self.partition, events, self.context.limits.rows_bytes_max, closing if until else None
+        )
+        if end - rows - closings < begin:
+            raise ChangelogLost(
+                f"{self.name}: {self.changelog}[{self.partition}] has lost rows: what was written now stands at "
+                f"{end - rows - closings}, behind rows up to {begin}: see docs/runbook.md"
+            )
+        return end
 
     def _stored(self, row: bytes) -> bytes | None:
         return self.store.get(row)  # not bound once: taking ownership anew may replace the store

@@ -64,7 +64,7 @@ class Units:
         """Finished positions that are not committed yet."""
         moved = {}
         for unit in self._units.values():
-            for topic, offset in unit.positions.items():
+            for topic, offset in unit.recorded.items():
                 tp = TP(topic, unit.partition)
                 if self._committed.get(tp) != offset:
                     moved[tp] = offset

@@ -4,7 +4,7 @@ import bisect
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.core.state import Row
-from pipeline.runtime.store import FENCE, Store
+from pipeline.runtime.store import Store
 from pipeline.testing.log import MemoryLog
 
 
@@ -15,6 +15,8 @@ class MemoryStore(Store):
         self._rows: dict[bytes, bytes] = {}
         self.offset: int | None = None
         self.written_at_s = 0.0
+        self.origin_at: int | None = None
+        self._fences_known = True
 
     def get(self, row: bytes) -> bytes | None:
         return self._rows.get(row)
@@ -22,7 +24,7 @@ class MemoryStore(Store):
     def get_many(self, rows: Sequence[bytes]) -> list[bytes | None]:
         return [self._rows.get(row) for row in rows]
 
-    def apply(self, rows: Iterable[Row], offset: int) -> None:
+    def apply(self, rows: Iterable[Row], offset: int, origin_at: int | None = None) -> None:  # noqa: ARG002 - as Store
         for key, value in rows:
             if value is None:
                 self._rows.pop(key, None)
@@ -45,6 +47,6 @@ def catch_up(store: Store, log: MemoryLog, changelog: str, partition: int) -> No
     """Apply what the changelog has beyond the store's offset, as a takeover does."""
     start = store.offset or 0
     records = log.read(changelog, partition, start)
-    rows = [(record.key, record.value) for record in records if record.key is not None and record.key != FENCE]
+    rows = [(record.key, record.value) for record in records if record.key is not None]
     if records:
         store.apply(rows, start + len(records))

@@ -167,7 +167,8 @@ class Worker:
                 retake=self._retake, failures=self.failures, attempts_max=self._attempts_max,
             )  # fmt: skip
             unit.positions = {
-                topic.name: self._committed.get((topic.name, partition), 0) for topic in self.agent.sources
+                topic.name: unit.turn.positions.get(topic.name, self._committed.get((topic.name, partition), 0))
+                for topic in self.agent.sources
             }
             self.context.demand.join(unit.name)
             self.units[partition] = unit

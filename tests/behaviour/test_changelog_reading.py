@@ -13,8 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from pipeline.broker import EmbeddedBroker
 from pipeline.core.state import Row
 from pipeline.runtime.ownership import Owner
-from pipeline.runtime.recovery import Restoring, restore
-from pipeline.runtime.standby import UNBOUNDED, Standbys
+from pipeline.runtime.recovery import UNBOUNDED, Restoring, restore
+from pipeline.runtime.standby import Standbys
 from pipeline.runtime.store import FENCE, Store, StoreUnusable
 from tests.behaviour.small_agent import small_agent
 from tests.kafka.waiting import until
@@ -60,7 +60,7 @@ async def test_a_consumer_whose_stop_is_cancelled_inside_does_not_end_who_reads(
 class Full(Store):
     """On a disk that takes nothing."""
 
-    def apply(self, rows: Iterable[Row], offset: int) -> None:
+    def apply(self, rows: Iterable[Row], offset: int, origin_at: int | None = None) -> None:
         raise StoreUnusable(f"{self.path}: no space")
 
 

@@ -52,5 +52,8 @@ def test_a_crash_before_the_offset_moves_leaves_the_error_record_written(kit: Ki
     kit.given_raw(POISON)
     kit.crash(before)
     records = kit.rejections()
-    assert [record.value for record in records] == [POISON] * 2, "written before the crash, and again after it"
+    times = 2 if before == "record" else 1
+    assert [record.value for record in records] == [POISON] * times, (
+        "again only if the changelog doesn't say it is done"
+    )
     assert position(kit) == 1

@@ -9,6 +9,7 @@ import pytest
 from agents.user_events import user_events
 from pipeline.core.idempotence import MARKS, mark_key
 from pipeline.core.record import StoredRecord
+from pipeline.core.turn import TURN
 from pipeline.runtime import expiry
 from pipeline.runtime.expiry import Pass
 from pipeline.testing import Input, Kit
@@ -39,7 +40,7 @@ def marks(kit: Kit) -> set[bytes]:
 
 
 def folded(kit: Kit) -> dict[bytes, bytes]:
-    """The state as the changelog has it."""
+    """The agent's state as the changelog has it."""
     rows: dict[bytes, bytes] = {}
     for record in kit.worker.log.read(kit.worker._changelog, 0):
         assert record.key is not None
@@ -47,6 +48,7 @@ def folded(kit: Kit) -> dict[bytes, bytes]:
             rows.pop(record.key, None)
         else:
             rows[record.key] = record.value
+    rows.pop(TURN, None)
     return rows
 
 

@@ -23,10 +23,10 @@ class Counting(Store):
         super().__init__(path)
         self.slices: list[int] = []
 
-    def apply(self, rows: Iterable[Row], offset: int) -> None:
+    def apply(self, rows: Iterable[Row], offset: int, origin_at: int | None = None) -> None:
         given = list(rows)
         self.slices.append(len(given))
-        super().apply(given, offset)
+        super().apply(given, offset, origin_at)
 
 
 async def test_a_long_changelog_is_applied_in_slices_and_whole(tmp_path: Path) -> None:

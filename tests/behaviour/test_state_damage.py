@@ -17,8 +17,8 @@ from aiokafka.errors import KafkaError
 
 from pipeline.broker import EmbeddedBroker
 from pipeline.runtime.ownership import Owner
-from pipeline.runtime.recovery import STATE_AGE_MAX_S, TOUCH_EVERY_S, Restoring, _start, keep_fresh
-from pipeline.runtime.store import Store, StoreDamaged, StoreUnusable, open_or_set_aside
+from pipeline.runtime.recovery import STATE_AGE_MAX_S, TOUCH_EVERY_S, keep_fresh, unfit
+from pipeline.runtime.store import Store, StoreDamaged, StoreUnusable, open_or_set_aside, renewed
 from tests.behaviour.place import Place
 
 FILLERS = 5_000
@@ -148,10 +148,12 @@ def test_state_that_is_only_old_is_deleted_and_not_kept(tmp_path: Path, monkeypa
         with monkeypatch.context() as later:
             now_s = time.time()
             later.setattr("pipeline.runtime.recovery.time.time", lambda: now_s + STATE_AGE_MAX_S + 60)  # noqa: B023
-            restoring = Restoring("user-events/0", "changelog", 0, store, 9)
-            assert _start(restoring, 0, None) == 0
-        assert restoring.store.get(ROW) is None
-        restoring.store.close()
+            wrong = unfit(store, 0, 9)
+        assert wrong is not None
+        assert not wrong.keep
+        store = renewed(store, None, keep=wrong.keep)
+        assert store.get(ROW) is None
+        store.close()
         assert [entry.name for entry in tmp_path.iterdir()] == ["0"]
 
 

@@ -41,7 +41,7 @@ def test_a_worker_names_the_state_that_it_cannot_read_and_ends(tmp_path: Path) -
     with Place(tmp_path, partitions=1) as place:
         path = Path(place.cli.environment["HARDPARTS_DATA_DIR"]) / "one" / "tables" / AGENT / "0"
         of_another_version(path, b"2")
-        with pytest.raises(WorkerEnded, match="exited 1") as ended:
+        with pytest.raises(WorkerEnded, match="exited 2") as ended:
             place.worker()
         last = str(ended.value).splitlines()[-1]
         assert f"StateFormatUnknown: {path}: state format 2, this version reads 1" in last

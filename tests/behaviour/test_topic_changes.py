@@ -210,7 +210,7 @@ def test_a_commit_carries_the_id_of_its_topic_and_counts_for_no_other() -> None:
     lives.begin({"events": FIRST})
     lives.begin({"events": SECOND})  # a look at the commits in between: the units read the first one all the same
     commit = lives.commit(PLACE, 57)
-    assert commit == (57, "first")
+    assert commit == (57, '{"v":1,"topic":"first"}')
     assert not lives.is_old(PLACE, commit, FIRST)
     assert lives.is_old(PLACE, commit, SECOND)
     assert TopicLives().is_old(PLACE, commit, SECOND)  # another process sees it too

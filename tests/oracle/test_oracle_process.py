@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.oracle import process
 from tests.oracle.process import Worker, WorkerEnded
 
 PROGRAM = """
@@ -20,9 +19,10 @@ print("starting", sys.argv[1:], os.environ.get("HARDPARTS_BROKER"), os.environ.g
 @pytest.fixture
 def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
     """A worker whose `pipeline` is the program that the test writes."""
-    monkeypatch.setattr(process, "REPOSITORY", tmp_path)
     monkeypatch.setenv("HARDPARTS_STRAY", "inherited")
-    return Worker("one", tmp_path / "one.log", {"HARDPARTS_BROKER": "kafka://127.0.0.1:1"}, 6066)
+    worker = Worker("one", tmp_path / "one.log", {"HARDPARTS_BROKER": "kafka://127.0.0.1:1"}, 6066)
+    worker.directory = tmp_path
+    return worker
 
 
 def program(tmp_path: Path, body: str) -> None:

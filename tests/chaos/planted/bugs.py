@@ -26,6 +26,7 @@ BUGS: dict[str, Plant] = {
     "fence-off": ownership.fence_off,
     "prefix-acked-wholly": positions.prefix_acked_wholly,
     "producer-reused": ownership.producer_reused,
+    "positions-not-written": positions.positions_not_written,
 }
 
 

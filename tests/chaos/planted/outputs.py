@@ -67,24 +67,24 @@ def local_before_changelog(_app: App) -> None:
 
 
 def changelog_not_awaited(_app: App) -> None:
-    """Rows are handed to a task in the background; the batch is finished, and committed, without them."""
+    """Rows are handed to a task in the background; the batch is finished, and the changelog says so, without them."""
     queues: dict[int, asyncio.Task[Any]] = {}
 
-    def make(original: Any) -> Any:
-        async def record(unit: Unit, batch: Any, outcomes: Sequence[Any], *rest: Any) -> int | None:
-            count = sum(len(one.rows) for one in outcomes if type(one) is Applied)
-            before, owner = queues.get(id(unit)), unit.owner
+    async def record(unit: Unit, batch: Any, outcomes: Sequence[Any], rest: Sequence[Any]) -> int | None:
+        if not outcomes:
+            return None
+        rows = [one.rows for one in outcomes if type(one) is Applied]
+        before, owner = queues.get(id(unit)), unit.owner
 
-            async def later() -> None:
-                await asyncio.sleep(BEHIND_S)
-                if before is not None:
-                    await asyncio.wait([before])
-                if unit.owner is owner:
-                    await original(unit, batch, outcomes, *rest)
+        async def later() -> None:
+            await asyncio.sleep(BEHIND_S)
+            if before is not None:
+                await asyncio.wait([before])
+            if unit.owner is owner:
+                await owner.append_rows(unit.changelog, unit.partition, rows)
 
-            queues[id(unit)] = asyncio.get_running_loop().create_task(later())
-            return (unit.store.offset or 0) + count if count else None
+        queues[id(unit)] = asyncio.get_running_loop().create_task(later())
+        position = rest[0].offset if rest else batch.end
+        return await unit._append([], lambda _count: {batch.topic: position})
 
-        return record
-
-    replaced(Unit, "record", make)
+    replaced(Unit, "record", lambda _original: record)

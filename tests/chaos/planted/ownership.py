@@ -6,23 +6,25 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.runtime import recovery
 from pipeline.runtime.app import App
 from pipeline.runtime.ownership import Owner
+from pipeline.runtime.recovery import OURS, Changelogs, Restoring
 from pipeline.runtime.unit import Unit
 from tests.chaos.planted.patching import replaced
 
 
 def stale_restore(_app: App) -> None:
-    """A local copy is taken as it is, whatever the changelog has got since."""
+    """A local copy is taken as it is, whatever rows the changelog has got since."""
 
     def make(original: Any) -> Any:
-        def start(unit: recovery.Restoring, *args: Any) -> int:
-            return unit.fence if unit.store.offset is not None else int(original(unit, *args))
+        def apply(changelogs: Changelogs, unit: Restoring, records: list[Any]) -> bool:
+            if unit.tp not in changelogs._renewed:
+                records = [record for record in records if record.key in OURS]
+            return not records or bool(original(changelogs, unit, records))
 
-        return start
+        return apply
 
-    replaced(recovery, "_start", make)
+    replaced(Changelogs, "_apply", make)
 
 
 def fence_off(_app: App) -> None:

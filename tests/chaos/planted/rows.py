@@ -95,8 +95,8 @@ def tombstone_ignored(_app: App) -> None:
     """Rows that were deleted stay in the local state."""
 
     def make(original: Any) -> Any:
-        def apply(store: Store, rows: Any, offset: int) -> None:
-            original(store, [(key, value) for key, value in rows if value is not None], offset)
+        def apply(store: Store, rows: Any, *where: Any) -> None:
+            original(store, [(key, value) for key, value in rows if value is not None], *where)
 
         return apply
 

@@ -8,7 +8,7 @@ from itertools import dropwhile, islice
 
 from tests.chaos.crew import Crew
 from tests.chaos.launch import launched
-from tests.kafka import pages, requests
+from tests.kafka import logs, pages, requests
 from tests.kafka.feed import Feed
 from tests.kafka.trial import Trial
 from tests.kafka.waiting import until
@@ -16,6 +16,7 @@ from tests.oracle.generator import Made, Mix, generate
 from tests.oracle.journal import Journal
 from tests.oracle.process import Worker
 from tests.oracle.records import COMMENT_COUNTS, USER_EVENTS
+from tests.oracle.truth import read
 
 MIX = Mix(events=6_000, users=60, duplicates=0.05, poison=0.04, corrected=0.9)
 ONE_TOPIC = replace(MIX, team=0.0)
@@ -155,6 +156,24 @@ async def _limit(trial: Trial, size: str) -> None:
     await requests.configure_topic(trial.cluster.bootstrap, COMMENT_COUNTS, {"max.message.bytes": size})
 
 
+async def changelog_cut(stage: Stage) -> Journal:
+    """The second half of the changelog is lost with the broker, and the worker's disk too; the group's offsets stay."""
+    trial, records = stage.trial, generate(stage.seed, MIX)
+    journal = await trial.write(islice(records, MIX.events // 2))
+    worker = trial.worker("one")
+    await trial.start(worker)
+    await trial.caught_up()
+    await trial.stop(worker)
+    trial.wipe(worker)
+    log = (await read(trial.cluster.bootstrap, [trial.changelog], "read_committed"))[trial.changelog]
+    trial.cluster.kill_broker(1)
+    for partition, rows in log.items():
+        assert logs.keep_below(trial.cluster, trial.changelog, partition, rows[len(rows) // 2].offset) > 0
+    trial.cluster.start_broker(1)
+    await trial.start(worker)
+    return await trial.write(records, journal)
+
+
 SCENARIOS: dict[str, Scenario] = {
     "killed once": stream,
     "killed before the changelog": crash_before_the_changelog,
@@ -162,6 +181,7 @@ SCENARIOS: dict[str, Scenario] = {
     "zombie": zombie,
     "killed while blocked": blocked_then_killed,
     "refused by a topic": refused_by_the_topic,
+    "changelog cut": changelog_cut,
 }
 
 BROUGHT_OUT_BY = {
@@ -181,6 +201,7 @@ BROUGHT_OUT_BY = {
     "fence-off": "zombie",
     "prefix-acked-wholly": "killed while blocked",
     "producer-reused": "refused by a topic",
+    "positions-not-written": "changelog cut",
 }
 
 
