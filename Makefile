@@ -40,6 +40,7 @@ check: .venv/tests ## format, lint, types, import contracts, tests of the core, 
 	$(PYTEST) -m "slow and not kafka and not chaos" -q $(PARALLEL)
 
 # They wait for time limits of groups and brokers: two modules at a time, each with clusters of its own.
+#   make test-kafka KAFKA=4.1.1 ARGS="-m versions"    on another version, only what may differ between them
 test-kafka: .venv/tests .cache/kafka/$(KAFKA)/complete ## the tests on a real Apache Kafka (Java 17 or newer, and Maven)
 	@$(ON_KAFKA) $(PYTEST) -m "kafka and not chaos and not bench" -n 2 --dist loadfile $(ARGS)
 

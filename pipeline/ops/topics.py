@@ -63,7 +63,7 @@ async def _read_back(app: App, admin: Admin, force: bool, result: Applied) -> li
     while made:
         found = await _differences(app, admin, force)
         left = [one for one in found if one.topic in made and one not in result.refused]
-        if not left or time.monotonic() > until:
+        if all(one.refused for one in left) or time.monotonic() > until:
             return [one if one.refused else one._replace(refused=NOT_SO) for one in left]
         await asyncio.sleep(READ_BACK_EVERY_S)
     return []

@@ -229,6 +229,7 @@ def test_a_replication_that_the_cluster_cannot_give_is_refused_with_topic_and_re
 
 
 @pytest.mark.kafka
+@pytest.mark.versions
 def test_apache_kafka_is_brought_to_the_catalogue_and_its_ordered_topics_are_left_alone(tmp_path: Path) -> None:  # O5
     with KafkaCluster(1, tmp_path / "kafka") as kafka:
         cli = CommandLine(f"kafka://{kafka.bootstrap}", tmp_path, partitions="5")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
+from aiokafka.protocol.metadata import MetadataRequest
 
 REQUEST_TIMEOUT_MS = 10_000
 POLL_S = 0.05
@@ -52,6 +53,44 @@ async def leader(bootstrap: str, topic: str, partition: int) -> int:
                 if p["partition"] == partition:
                     return int(p["leader"])
     return -1
+
+
+async def topics(bootstrap: str) -> dict[str, int]:
+    """name → partitions of every topic but Kafka's own, by a request that names none and therefore creates none."""
+    async with admin(bootstrap) as client:
+        return {t["topic"]: len(t["partitions"]) for t in await client.describe_topics() if not _internal(t)}
+
+
+async def replicas(bootstrap: str) -> dict[str, set[int]]:
+    """name → how many replicas its partitions have."""
+    async with admin(bootstrap) as client:
+        return {
+            t["topic"]: {len(p["replicas"]) for p in t["partitions"]}
+            for t in await client.describe_topics()
+            if not _internal(t)
+        }
+
+
+async def cleanup_policies(bootstrap: str, names: Iterable[str]) -> dict[str, str]:
+    """name → cleanup policy."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    found = {}
+    async with admin(bootstrap) as client:
+        for answer in await client.describe_configs(resources):
+            for code, message, _, name, entries in answer.resources:
+                assert code == 0, (name, message)
+                found[name] = next(entry[1] for entry in entries if entry[0] == "cleanup.policy")
+    return found
+
+
+async def ask_and_create(bootstrap: str, topic: str) -> None:
+    """Ask about a topic as other clients do by default, which lets the broker create it; returns when it is there."""
+    async with admin(bootstrap) as client, asyncio.timeout(CHANGE_TIMEOUT_S):
+        while True:
+            answer = await client._send_request(MetadataRequest([topic], allow_auto_topic_creation=True))
+            if answer.to_object()["topics"][0]["error_code"] == 0:
+                return
+            await asyncio.sleep(POLL_S)
 
 
 async def committed(bootstrap: str, group: str) -> dict[tuple[str, int], int]:

@@ -40,6 +40,7 @@ async def test_records_survive_a_stop_and_a_kill(kafka: KafkaCluster) -> None:
     assert await _read(kafka.bootstrap, topic, 3) == [b"1", b"2", b"3"]
 
 
+@pytest.mark.versions
 async def test_topics_are_not_created_by_use_and_reset_removes_them(kafka: KafkaCluster) -> None:
     topic = _topic()
     kafka.create_topics({topic: 2})

@@ -12,7 +12,7 @@ from aiokafka import errors as aiokafka_errors
 from pipeline.producer.codes import NAMES, Fate, fate_of, teach_aiokafka
 from tests.kafka.jars import NEWEST, program, version
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.versions]
 ROW = re.compile(r"<tr><td>(\w+)</td><td>(-?\d+)</td><td>(True|False)</td>")
 
 

@@ -14,7 +14,7 @@ from tests.kafka.cluster import KafkaCluster
 from tests.kafka.waiting import until
 from tests.oracle.truth import read
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kafka, pytest.mark.versions, pytest.mark.timeout(120)]
 ROW = [(b"key", b"value")]
 
 

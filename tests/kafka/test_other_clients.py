@@ -26,6 +26,7 @@ def comment(user: int) -> str:
     return json.dumps({"msg_id": str(uuid.uuid4()), "type": "comment.created", "data": {"user_id": user, "msg": "hi"}})
 
 
+@pytest.mark.versions
 async def test_kafkas_console_clients_write_our_input_and_read_our_outputs(kafka: KafkaCluster, tmp_path: Path) -> None:
     users, each = (21, -3, 1234, 7_000_000_000), 5
     async with Trial(kafka, tmp_path, partitions=5) as trial:

@@ -70,6 +70,7 @@ async def trial(guarded: GuardedCluster, tmp_path: Path) -> AsyncIterator[Named]
         yield trial
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize(("way", "guarantee"), [("scram", "at_least_once"), ("certificate", "exactly_once")])
 async def test_a_worker_runs_with_the_documented_acls(
     guarded: GuardedCluster, tmp_path: Path, way: str, guarantee: str

@@ -20,7 +20,7 @@ from tests.kafka.waiting import answered
 from tests.oracle.generator import Mix, generate
 from tests.oracle.truth import read
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.versions, pytest.mark.timeout(180)]
 ROW = [(b"key", b"value")]
 
 
