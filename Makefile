@@ -19,10 +19,10 @@ BROKER_SOURCES := pipeline/broker/build_hook.py $(wildcard pipeline/broker/go/*)
 STEPS := awk '/^(Collecting|Installing)/ { sub(/ \(from.*/, ""); print "  " substr($$0, 1, 100); fflush() }'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-kafka bench chaos lock clean
+.PHONY: help demo test test-pythons check test-kafka bench chaos soak lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/runtime ## the whole pipeline on the embedded broker, live, with a verdict at the end
 	@$(BIN)/hardparts demo $(ARGS)
@@ -31,24 +31,29 @@ test: .venv/tests ## the tests that need no Java and no Docker
 	@echo "not run here: tests of a real Kafka (make test-kafka: Java, Maven) and slow ones (make check)"
 	@$(PYTEST) -m "$(FAST)" $(PARALLEL) $(ARGS)
 
-check: .venv/tests ## format, lint, types, import contracts, tests of the core, slow tests
+test-pythons: .venv/tests ## a part of those tests on Python 3.12 and 3.13, where they are installed
+	@$(BIN)/python -m tests.pythons $(ARGS)
+
+check: .venv/tests ## format, lint, types, import contracts, slow tests (the fast ones: make test)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) tests/core -q $(PARALLEL)
 	$(PYTEST) -m "slow and not kafka and not chaos" -q $(PARALLEL)
 
-# They wait for time limits of groups and brokers: two modules at a time, each with clusters of its own.
+# They wait for time limits of groups and brokers: two modules at a time, each with clusters of its own, the longest first.
 #   make test-kafka KAFKA=4.1.1 ARGS="-m versions"    on another version, only what may differ between them
 test-kafka: .venv/tests .cache/kafka/$(KAFKA)/complete ## the tests on a real Apache Kafka (Java 17 or newer, and Maven)
-	@$(ON_KAFKA) $(PYTEST) -m "kafka and not chaos and not bench" -n 2 --dist loadfile $(ARGS)
+	@$(ON_KAFKA) $(PYTEST) -m "kafka and not chaos and not bench" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: .venv/tests .cache/kafka/$(KAFKA)/complete ## speed beside Faust's own idiom and others, on a real Apache Kafka
 	@$(ON_KAFKA) $(BIN)/python -m tests.bench $(ARGS)
 
 chaos: .venv/tests .cache/kafka/$(KAFKA)/complete ## workers and brokers killed under load, judged by an independent count, on a real Apache Kafka
 	@$(ON_KAFKA) $(BIN)/python -m tests.chaos $(ARGS)
+
+soak: .venv/tests $(if $(ARGS),.cache/kafka/$(KAFKA)/complete) ## the long acceptance runs, on a real Apache Kafka; without ARGS=name: which there are
+	@$(ON_KAFKA) $(BIN)/python -m tests.soak $(ARGS)
 
 # --- set-up ---------------------------------------------------------------------------------------------------------------
 

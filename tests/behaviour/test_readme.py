@@ -40,8 +40,6 @@ AGENT_LINES_MAX = 15
 NOT_SETTINGS = {
     "HARDPARTS_SKIP_BROKER",
     "HARDPARTS_TEST_HOSTILE",
-    "HARDPARTS_OUTBOX_ROWS",
-    "HARDPARTS_OUTBOX_KILLS",
     "HARDPARTS_",
 }
 """What a build and a test read; and the prefix, where `HARDPARTS_…` stands for all."""

@@ -91,7 +91,15 @@ def test_the_linter_that_checks_imports_is_part_of_make_check() -> None:
     assert {contract["type"] for contract in contracts} == {"layers", "forbidden", "independence"}
     check = (ROOT / "Makefile").read_text().partition("\ncheck:")[2].partition("\n\n")[0]
     assert "lint-imports" in check
-    assert "tests/core" in check
+
+
+def test_continuous_integration_runs_the_fast_tests_which_make_check_leaves_to_make_test() -> None:
+    script = ROOT / ".ci" / "run"
+    if not script.exists():
+        pytest.skip("a source distribution has no .ci")
+    steps = [line for line in script.read_text().splitlines() if line.startswith("step ")]
+    assert any(" make test" in line for line in steps)
+    assert any(" make check" in line for line in steps)
 
 
 def imported(path: Path) -> list[str]:

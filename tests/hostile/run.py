@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from tests.hostile.pulse import Pulse
 from tests.hostile.shapes import USER, Shape
 from tests.hostile.stream import good, hostile, is_hostile
 from tests.kafka import pages
+from tests.kafka.sizes import HOSTILE
 from tests.kafka.sizes import seed as chosen_seed
 from tests.oracle.generator import Made
 from tests.oracle.judge import judge
@@ -24,15 +24,9 @@ from tests.oracle.records import SOURCES, USER_EVENTS, partition_of
 from tests.oracle.report import Report
 from tests.oracle.writer import write
 
-SHORT = 3_000
 STALL_MAX_S = 1.0
 STALL_LOADED_MAX_S = 10.0
 """For the short run, which shares its machine with other tests."""
-
-
-def size() -> int:
-    """Hostile records to make: HARDPARTS_TEST_HOSTILE, or the short run's."""
-    return int(os.environ.get("HARDPARTS_TEST_HOSTILE", str(SHORT)))
 
 
 @dataclass
@@ -62,7 +56,7 @@ class Figures:
 async def run(bootstrap: str, app_id: str, worker: Worker, partitions: int) -> Figures:
     """Send all of it to a worker that is ready, wait until it is through, judge, compare, and stop the worker."""
     seed = chosen_seed()
-    made = list(hostile(size(), seed))
+    made = list(hostile(HOSTILE(), seed))
     heavy = [_made(shape) for shape in (*bombs(), *swarm())]
     pid, began = worker.process.pid, time.monotonic()
     async with Pulse(worker.web_port) as pulse:
@@ -84,7 +78,7 @@ async def run(bootstrap: str, app_id: str, worker: Worker, partitions: int) -> F
     figures = Figures(bad, fine, _megabytes((*made, *heavy)), seconds, stall_s, pulse.longest_s, pulse.asked)
     print(figures)
     assert pulse.failed == 0
-    assert stall_s <= (STALL_MAX_S if size() > SHORT else STALL_LOADED_MAX_S), figures
+    assert stall_s <= (STALL_MAX_S if HOSTILE() > HOSTILE.short else STALL_LOADED_MAX_S), figures
     _require_harmless_log(worker)
     return figures
 

@@ -1,6 +1,6 @@
 """Thousands of hostile records through a worker: no crash, no hang, one error record each, and every good one counts.
 
-`HARDPARTS_TEST_HOSTILE=100000` makes so many of them; then the event loop may not stall for a second.
+`make soak ARGS=hostile` makes 100,000 of them, on a real Kafka; then the event loop may not stall for a second.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.behaviour.place import Place
-from tests.hostile.run import run, size
+from tests.hostile.run import run
+from tests.kafka.sizes import HOSTILE
 
-pytestmark = pytest.mark.timeout(300 + size() // 100)
+pytestmark = pytest.mark.timeout(300 + HOSTILE() // 100)
 PARTITIONS = 2
 
 

@@ -13,6 +13,22 @@ from tests.kafka.jars import KafkaUnavailable
 from tests.kafka.links import LinkedCluster
 from tests.needs import missing
 
+LONGEST_FIRST = (
+    "test_rolling_restart", "test_rebootstrap", "test_changelog_tail", "test_crash_points", "test_topics_change", "test_kill",
+    "test_broker_down", "test_replicas", "test_zombie", "test_blocked", "test_bad_link", "test_half_open_link",
+    "test_start_refused", "test_security", "test_gateway", "test_source_truncated", "test_records_deleted",
+    "test_open_transaction", "test_other_cluster", "test_offsets_moved", "test_topics_untouched", "test_join_leave",
+    "test_standby", "test_error_topic", "test_expiry", "test_producer", "test_outbox", "test_hostile_on_kafka",
+    "test_static_membership", "test_transaction", "test_fencing",
+)  # fmt: skip
+"""Modules that take more than half a minute. A long one that begins last lets the other process wait for its end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long modules before all others; inside a module, and among the others, the order stays."""
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
 
 @pytest.fixture
 def changelog(kafka: KafkaCluster) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,14 @@ from tests.kafka.feed import WITHOUT_END, Feed
 from tests.kafka.trial import Trial
 from tests.oracle.generator import Mix, generate
 from tests.oracle.journal import Journal
+from tests.oracle.report import Report
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
 @pytest.mark.parametrize("guarantee", ["at_least_once", pytest.param("exactly_once", marks=pytest.mark.versions)])
 async def test_a_worker_is_killed_in_mid_stream_and_restarted_on_its_disk_and_on_an_empty_one(
-    kafka: KafkaCluster, tmp_path: Path, guarantee: str
+    kafka: KafkaCluster, tmp_path: Path, guarantee: str, record_property: Callable[[str, object], None]
 ) -> None:  # D1
     events, seed = sizes.events(), sizes.seed()
     mix = Mix(events=WITHOUT_END, duplicates=0.05, poison=0.005)  # so that every fault comes in mid-stream
@@ -43,10 +45,11 @@ async def test_a_worker_is_killed_in_mid_stream_and_restarted_on_its_disk_and_on
             journal = await feed.end()
         report = await trial.verdict(journal)
     assert report.figures["inputs"] == journal.acked >= events
+    record_property("soak", f"{guarantee}: killed twice in mid-stream; {figures(report)}")
 
 
 async def test_restarts_on_an_empty_disk_with_a_backlog_waiting_lose_no_event(
-    kafka: KafkaCluster, tmp_path: Path
+    kafka: KafkaCluster, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     rounds, seed, backlog = sizes.rounds(), sizes.seed(), 1_000
     rng, journal = random.Random(seed), Journal(seed)
@@ -67,3 +70,13 @@ async def test_restarts_on_an_empty_disk_with_a_backlog_waiting_lose_no_event(
             await trial.caught_up(30)
         report = await trial.verdict(journal)
     assert report.figures["inputs"] == journal.acked == rounds * 2 * backlog
+    record_property("soak", f"{rounds} starts, each but the first on an empty disk; {figures(report)}")
+
+
+def figures(report: Report) -> str:
+    found = report.figures
+    rows = max(number for name, number in found.items() if name.endswith(": rows"))
+    twice = sum(number for name, number in found.items() if name.endswith(": physical duplicates"))
+    return (
+        f"nothing differs in {found['inputs']:,} inputs and four views of {rows:,} rows, {twice:,} records there twice"
+    )

@@ -1,18 +1,16 @@
-"""The outbox relay on a real Kafka, killed while four writers commit; rows that the broker refuses.
-
-HARDPARTS_OUTBOX_ROWS and HARDPARTS_OUTBOX_KILLS set the size; 100000 and 5 are the whole trial.
-"""
+"""The outbox relay on a real Kafka, killed while four writers commit; rows that the broker refuses."""
 
 from __future__ import annotations
 
 import asyncio
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.behaviour.postgres import Postgres
 from tests.kafka.cluster import KafkaCluster
+from tests.kafka.sizes import OUTBOX_KILLS, OUTBOX_ROWS
 from tests.kafka.waiting import until
 from tests.oracle.truth import read
 from tests.outbox.databases import TABLE, PostgresDatabase, SqliteDatabase, ask, count, insert
@@ -20,8 +18,6 @@ from tests.outbox.trial import RelayProcess, trial
 from tests.outbox.writers import TOPICS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
-ROWS = int(os.environ.get("HARDPARTS_OUTBOX_ROWS", "8000"))
-KILLS = int(os.environ.get("HARDPARTS_OUTBOX_KILLS", "2"))
 LARGE = 2 << 20
 
 
@@ -30,16 +26,24 @@ async def make_topics(kafka: KafkaCluster) -> None:
     await asyncio.to_thread(kafka.create_topics, dict.fromkeys(TOPICS, 4))
 
 
-async def test_killed_again_and_again_with_an_outbox_in_sqlite(kafka: KafkaCluster, tmp_path: Path) -> None:
+async def test_killed_again_and_again_with_an_outbox_in_sqlite(
+    kafka: KafkaCluster, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     await make_topics(kafka)
-    print(await trial(SqliteDatabase(tmp_path), kafka.bootstrap, tmp_path, rows=ROWS, kills=KILLS))
+    database = SqliteDatabase(tmp_path)
+    figures = await trial(database, kafka.bootstrap, tmp_path, rows=OUTBOX_ROWS(), kills=OUTBOX_KILLS())
+    record_property("soak", f"SQLite: {figures}")
 
 
 @pytest.mark.postgres
-async def test_killed_again_and_again_with_an_outbox_in_postgresql(kafka: KafkaCluster, tmp_path: Path) -> None:
+async def test_killed_again_and_again_with_an_outbox_in_postgresql(
+    kafka: KafkaCluster, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     await make_topics(kafka)
     with Postgres() as server:
-        print(await trial(PostgresDatabase(server), kafka.bootstrap, tmp_path, rows=ROWS, kills=KILLS))
+        database = PostgresDatabase(server)
+        figures = await trial(database, kafka.bootstrap, tmp_path, rows=OUTBOX_ROWS(), kills=OUTBOX_KILLS())
+    record_property("soak", f"PostgreSQL: {figures}")
 
 
 async def test_a_row_too_large_for_its_topic_is_set_aside_and_one_that_fits_is_sent(

@@ -30,6 +30,12 @@ class Figures(NamedTuple):
     repeated: int
     seconds: float
 
+    def __str__(self) -> str:
+        return (
+            f"{self.rows:,} rows in their topics, in order per key, none unmarked; {self.kills} SIGKILLs, "
+            f"{self.repeated:,} sent twice, {self.seconds:.1f} s until the last was marked"
+        )
+
 
 class RelayProcess:
     """`hardparts outbox` as a process, its output in a file."""

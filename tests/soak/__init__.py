@@ -1,0 +1,1 @@
+"""The long acceptance runs by name: `python -m tests.soak` lists them."""
