@@ -190,8 +190,12 @@ class Changelogs:
         self._consumer.seek(tp, self._beginnings[tp])
 
     async def _copies_of_others(self) -> dict[TopicPartition, Unfit]:
-        """The copies whose changelog doesn't have, where they saw it, the record that says which one it is."""
-        places = {tp: at for tp, unit in self.units.items() if (at := unit.store.origin_at) is not None}
+        """The copies whose changelog doesn't have, where they saw it, the record that says which one it is.
+
+        One from whose front that record has been deleted can't be told by it.
+        """
+        seen = {tp: unit.store.origin_at for tp, unit in self.units.items()}
+        places = {tp: at for tp, at in seen.items() if at is not None and at >= self._beginnings[tp]}
         found = await self._records_at({tp: at for tp, at in places.items() if at < self._ends[tp]})
         wrong = {}
         for tp in places:
@@ -206,10 +210,7 @@ class Changelogs:
         """The record at each of these offsets; None where there is none any more."""
         found: dict[TopicPartition, ConsumerRecord | None] = {}
         for tp, offset in places.items():
-            if offset < self._beginnings[tp]:
-                found[tp] = None
-            else:
-                self._consumer.seek(tp, offset)
+            self._consumer.seek(tp, offset)
         began = time.monotonic()
         while left := places.keys() - found.keys():
             for tp, records in (await self._consumer.getmany(*left, timeout_ms=1000, max_records=1)).items():

@@ -48,7 +48,8 @@ class Starting:
     """What a unit starts with.
 
     places: source → where it starts. committed: what workers of ours have committed. origin: of the changelog, as it
-    should be said. lost: what is wrong with the changelog, for people; "" when nothing is. topics: source → its id.
+    should be said. lost: what is wrong with the changelog, for people; "" when nothing is. topics: source → id of the
+    topic that its position is of; one that is missing keeps the id that it had.
     """
 
     places: Mapping[TP, Place]
@@ -84,8 +85,8 @@ class Starting:
         places = {}
         for tp in (TP(topic.name, unit.partition) for topic in unit.agent.sources):
             if tp in beginnings:
-                ids = unit.turn.topics.get(tp.topic), topic_ids.get(tp.topic)
-                another = all(ids) and ids[0] != ids[1]
+                was, now = unit.turn.topics.get(tp.topic), topic_ids.get(tp.topic)
+                another = bool(was and now and was != now)
                 at = unit.turn.positions.get(tp.topic) if believed and not another else None
                 chosen = start(committed[tp], Known(at, empty, bool(unit.agent.views)), beginnings[tp], ends[tp])
                 group = committed[tp]
@@ -93,7 +94,8 @@ class Starting:
                 said = "made again" if another and chosen.said in ("", "foreign") else chosen.said
                 places[tp] = Place(said, offset, at, chosen.offset, beginnings[tp])
         ours = {tp: one.offset for tp in places if (one := committed[tp]) is not None and one.ours}
-        return cls(places, ours, origin, lost, {topic: topic_ids.get(topic, "") for topic in unit.topics})
+        known = {tp.topic: topic_id for tp in places if (topic_id := topic_ids.get(tp.topic))}
+        return cls(places, ours, origin, lost, {**unit.turn.topics, **known})
 
     @property
     def positions(self) -> dict[str, int]:
