@@ -2,7 +2,7 @@
 
 Each has a virtual environment of its own under .cache/venv, with the packages of the same lock file, hashes checked and
 nothing compiled but wheels. The part is what depends most on the language and its library: parsing and contracts, the
-units in the test kit, asyncio in the producer, the gateway, the client and the outbox.
+units in the test kit, asyncio in the producer, the gateway and the client.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOCK = ROOT / "tests" / "requirements.lock"
 FAST = "not kafka and not chaos and not bench and not slow"
 PARALLEL = ("-n", "4", "--dist", "worksteal")
 PART = (
-    "tests/core", "tests/producer", "tests/gateway", "tests/client", "tests/outbox", "tests/oracle",
+    "tests/core", "tests/producer", "tests/gateway", "tests/client",
     *(f"tests/behaviour/test_{name}.py" for name in (
         "demand", "errands", "kit_blocking", "kit_faults", "kit_verdicts", "lease", "notification_sender",
         "read_model", "settings", "user_events", "user_events_order",

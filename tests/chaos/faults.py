@@ -148,7 +148,7 @@ async def _zombie(scene: Scene, frozen: Worker) -> str:
 async def _join_leave(scene: Scene, fault: Fault) -> str:
     scene.strikes()
     changes = [await scene.crew.guest_changes()]
-    await scene.feed.more(int(0.1 * scene.feed.part_size))
+    await scene.feed.some()
     changes.append(await scene.crew.guest_changes())
     return ", ".join(changes)
 

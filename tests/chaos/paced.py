@@ -31,6 +31,15 @@ class PacedFeed(Feed):
         """Records of one part."""
         return self.mix.events / (self._parts + 1)
 
+    @property
+    def _most(self) -> int:
+        """What may be written before the faults to come."""
+        return self.mix.events - KEPT_BACK * (self._parts - self._part)
+
+    async def some(self) -> None:
+        """Wait for a tenth of a part more, or for as much of it as may be written before this fault is over."""
+        await self.reached(min(self.journal.acked + int(0.1 * self.part_size), self._most))
+
     def next_part(self) -> None:
         """The next part may be written."""
         self._part += 1
@@ -50,7 +59,7 @@ class PacedFeed(Feed):
         )
 
     async def _pace(self, sent: int) -> None:
-        while self._part < self._parts and sent >= self.mix.events - KEPT_BACK * (self._parts - self._part):  # noqa: ASYNC110 - a plain counter, watched
+        while self._part < self._parts and sent >= self._most:  # noqa: ASYNC110 - a plain counter, watched
             await asyncio.sleep(LOOK_S)
         if self._part >= self._parts:
             return
