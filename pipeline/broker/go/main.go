@@ -34,7 +34,7 @@ func main() {
 	data := flag.String("data", "", "directory that keeps topics and offsets; empty: memory only")
 	brokers := flag.Int("brokers", 1, "number of brokers")
 	clusterID := flag.String("cluster-id", "", "cluster id in metadata answers; empty: a random one")
-	partitions := flag.Int("partitions", 8, "partitions of a topic created without a number")
+	partitions := flag.Int("partitions", 1, "partitions of a topic created without a number; Kafka has 1, too")
 	parentStdin := flag.Bool("parent-stdin", false, "stop when standard input ends, that is when the parent is gone")
 	flag.Parse()
 	if flag.NArg() > 0 || *brokers < 1 || *port < 0 || *port+*brokers-1 > 65535 {
@@ -44,6 +44,7 @@ func main() {
 	options := []kfake.Opt{
 		kfake.NumBrokers(*brokers),
 		kfake.DefaultNumPartitions(*partitions),
+		kfake.AllowAutoTopicCreation(), // as Kafka does by default: who asks about a missing topic may create it
 		kfake.WithLogger(kfake.BasicLogger(os.Stderr, kfake.LogLevelError)),
 		kfake.BrokerConfigs(map[string]string{"log.cleaner.backoff.ms": "60000"}), // compact each minute, not each hour
 	}
