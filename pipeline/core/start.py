@@ -52,38 +52,39 @@ class Known(NamedTuple):
 
 
 class Start(NamedTuple):
-    """offset: the first to read. said: what a person should hear of it; "" for the ordinary case."""
+    """offset: the first to read. said: what a person should hear of it; "" for the ordinary case. wanted: where it
+    would have started if the source had it.
+    """
 
     offset: int
-    said: Said = ""
+    said: Said
+    wanted: int
 
 
 def start(committed: Committed | None, known: Known, beginning: int, end: int) -> Start:
     """Decide. beginning, end: the first offset that the source still has, and the one behind its last record."""
-    chosen = _wanted(committed, known, beginning)
-    if chosen.said == "moved ahead":
-        return chosen
-    if chosen.offset > end:  # where it was cut isn't known: what is new may stand anywhere
-        return Start(beginning, "rewound")
-    if chosen.offset < beginning:
-        return Start(beginning, "lost")
-    return chosen
+    wanted, said = _wanted(committed, known, beginning)
+    if said == "moved ahead" and committed is not None and committed.offset > beginning:
+        return Start(max(wanted, beginning), said, wanted)
+    if wanted > end:  # where it was cut isn't known: what is new may stand anywhere
+        return Start(beginning, "rewound", wanted)
+    if wanted < beginning:
+        return Start(beginning, "lost", wanted)
+    return Start(wanted, said, wanted)
 
 
-def _wanted(committed: Committed | None, known: Known, beginning: int) -> Start:
+def _wanted(committed: Committed | None, known: Known, beginning: int) -> tuple[int, Said]:
     position = known.position
     if position is None:
         if known.empty and known.has_tables and committed is not None and committed.offset > beginning:
-            return Start(beginning, "behind: empty")
+            return beginning, "behind: empty"
         if committed is None:
-            return Start(beginning)
-        return Start(committed.offset, "" if known.empty else "foreign")
+            return beginning, ""
+        return committed.offset, "" if known.empty else "foreign"
     if committed is None:
-        return Start(position, "expired commit")
+        return position, "expired commit"
     if committed.ours:
-        return Start(position, "behind" if committed.offset > position else "")
+        return position, "behind" if committed.offset > position else ""
     if committed.offset < position:
-        return Start(committed.offset, "set back")
-    if committed.offset > position:
-        return Start(position, "moved ahead")
-    return Start(position)
+        return committed.offset, "set back"
+    return position, "moved ahead" if committed.offset > position else ""

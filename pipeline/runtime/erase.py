@@ -173,7 +173,8 @@ class Erasure:
     async def _committed(self) -> None:
         """Where the unit is: a restart from before that would find no marks of what it reads again.
 
-        With exactly_once each batch's transaction has committed it.
+        The changelog says it already; a worker of an older version goes by the group. With exactly_once each batch's
+        transaction has committed it.
         """
         if self.app.settings.exactly_once:
             return

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,8 +14,10 @@ from aiokafka.structs import ConsumerRecord
 from pipeline.closing import stopped
 from pipeline.core.errors import HardpartsError
 from pipeline.core.origin import CHANGELOG_FORMAT, ORIGIN, Origin, require_readable
+from pipeline.core.state import Row
 from pipeline.core.turn import TURN, Turn
-from pipeline.runtime.store import FENCE, LOCAL, Store, StoreDamaged, renewed
+from pipeline.kafka.ends import uncommitted
+from pipeline.runtime.store import FENCE, LOCAL, OWNER, Store, StoreDamaged, renewed
 
 log = logging.getLogger("hardparts.recovery")
 
@@ -29,7 +31,7 @@ STATE_AGE_MAX_S = 3.5 * 24 * 3600
 TOUCH_EVERY_S = 3600.0
 UNBOUNDED = 2**63 - 1
 """The fence of a copy that is followed on and on."""
-OURS = frozenset({FENCE, TURN, ORIGIN, CHANGELOG_FORMAT})
+OURS = frozenset({OWNER, FENCE, TURN, ORIGIN, CHANGELOG_FORMAT})
 """Rows that say something of the changelog itself."""
 
 
@@ -45,8 +47,8 @@ class Unfit(NamedTuple):
 class Restoring:
     """One store on its way up to its fence, the record at offset `fence`.
 
-    other_fence: the last fence in front of ours, which tells whether anybody has owned the unit since its last `_turn`;
-    None when that isn't known. lost: how a local copy shows that the changelog has lost rows; "" when none does.
+    owner: the last owner that is known of; None without one. cluster: the id of the cluster; "" while it isn't known.
+    lost: how a local copy shows that the changelog has lost rows; "" when none does.
     """
 
     name: str
@@ -54,11 +56,12 @@ class Restoring:
     partition: int
     store: Store
     fence: int
-    other_fence: str | None = None
+    cluster: str = ""
+    owner: str | None = None
     lost: str = ""
 
     def __post_init__(self) -> None:
-        self.other_fence = self.store.fence
+        self.owner = self.store.owner
 
     @property
     def tp(self) -> TopicPartition:
@@ -164,7 +167,7 @@ class Changelogs:
         self._beginnings = await self._consumer.beginning_offsets(list(self.units))
         followed = [tp for tp, unit in self.units.items() if unit.fence == UNBOUNDED]
         self._ends = {tp: unit.fence for tp, unit in self.units.items()}
-        self._ends |= await self._consumer.end_offsets(followed) if followed else {}
+        self._ends |= await uncommitted(self._consumer).end_offsets(followed, None) if followed else {}
         others = await self._copies_of_others()
         for tp, unit in self.units.items():
             self.at = unit
@@ -256,21 +259,21 @@ class Changelogs:
 
     def _apply(self, unit: Restoring, records: list[ConsumerRecord]) -> bool:
         """Apply them to the unit's store; False when its rebuilding begins instead."""
-        origin_at = None
+        origin_at, origin = None, Origin.read(unit.store.get(ORIGIN))
         for record in records:
             if record.key in OURS:
-                if record.key == FENCE:
-                    if record.offset < unit.fence:
-                        unit.other_fence = record.value.decode()
+                if record.key == OWNER:
+                    unit.owner = record.value.decode()
+                elif record.key == FENCE:
+                    unit.owner = None
                 elif record.key == ORIGIN:
-                    origin_at = record.offset
+                    origin_at, origin = record.offset, Origin.read(record.value)
                 elif record.key == CHANGELOG_FORMAT:
                     require_readable(unit.place, record.value)
-                elif not self._follows(unit, record.offset, Turn.read(record.value)):
+                elif not self._follows(unit, record.offset, Turn.read(record.value), origin):
                     return False
-        rows = [(record.key, record.value) for record in records if record.key is not None]
         try:
-            unit.store.apply(rows, records[-1].offset + 1, origin_at)
+            unit.store.apply(_rows(records), records[-1].offset + 1, origin_at)
         except StoreDamaged as error:
             if unit.tp in self._renewed:
                 raise  # the disk damages what it is given
@@ -278,14 +281,18 @@ class Changelogs:
             return False
         return True
 
-    def _follows(self, unit: Restoring, offset: int, turn: Turn) -> bool:
-        """Whether a turn continues what is in the store; if not, its rebuilding begins. Raises ChangelogTruncated."""
-        if turn.place > offset:
+    def _follows(self, unit: Restoring, offset: int, turn: Turn, origin: Origin | None) -> bool:
+        """Whether a turn continues what is in the store; if not, its rebuilding begins. Raises ChangelogTruncated.
+
+        A changelog that was copied from another cluster has its rows at other offsets.
+        """
+        copied = origin is not None and "" not in (origin.cluster, unit.cluster) and origin.cluster != unit.cluster
+        if turn.place > offset and not copied:
             raise ChangelogTruncated(
                 f"{unit.name}: {unit.place} has lost acknowledged rows in front of offset {offset}: a row that stands "
                 f"there was written behind rows up to {turn.place - 1}"
             )
-        if unit.tp in self._renewed or unit.other_fence in (None, turn.fence):
+        if unit.tp in self._renewed or unit.owner in (None, turn.fence):
             return True
         what = f"an owner that it doesn't know has written behind it, at {offset}"
         self._rebuild(unit.tp, Unfit(what, keep=True, lost=True))
@@ -312,7 +319,7 @@ class Changelogs:
     def _renew(self, unit: Restoring, unfit: Unfit) -> None:
         """An empty store in place of the copy."""
         self._renewed.add(unit.tp)
-        unit.other_fence = None
+        unit.owner = None
         if unfit.lost:
             unit.lost = unfit.reason
         if unit.store.offset is not None:
@@ -331,9 +338,18 @@ class Changelogs:
         return float("inf") if at_ms is None else time.time() - at_ms / 1000
 
 
+def _rows(records: Iterable[ConsumerRecord]) -> Iterator[Row]:
+    """Their rows; behind the fence of an older version, which writes rows without a turn, no turn stands any more."""
+    for record in records:
+        if record.key is not None:
+            yield record.key, record.value
+            if record.key == FENCE:
+                yield TURN, None
+
+
 def _stands(record: ConsumerRecord, store: Store) -> bool:
-    """Whether the last record that a copy has applied is this one. Older versions keep no fences in their copies."""
-    if record.key == FENCE and store.fence is None:
+    """Whether the last record that a copy has applied is this one. Older versions keep none of theirs in a copy."""
+    if record.key == FENCE and store.get(FENCE) is None:
         return True
     return record.key is None or bool(store.get(record.key) == record.value)
 

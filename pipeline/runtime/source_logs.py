@@ -32,7 +32,7 @@ class SourceLogs:
         self,
         units: Units,
         ends: Callable[[set[TP]], Awaitable[dict[TP, LogEnds]]],
-        rewind: Callable[[TP], Awaitable[Fetched | None]],
+        rewind: Callable[[TP, int], Awaitable[Fetched | None]],
     ) -> None:
         self._units, self._ends, self._rewind = units, ends, rewind
         self._alerts, self._metrics = units.context.alerts, units.context.metrics
@@ -60,7 +60,7 @@ class SourceLogs:
             self._look_at_transactions(tp, stable, high, now)
             if high >= seen.get(tp, 0):
                 self._high[tp] = high
-            elif tp in self._high and (moved := await self._rewind(tp)) is not None:
+            elif tp in self._high and (moved := await self._rewind(tp, seen[tp])) is not None:
                 self.outside(tp, moved.start, moved.end, high, seen[tp])
 
     def outside(self, tp: TP, position: int, beginning: int, end: int, was: int | None = None) -> None:
@@ -99,6 +99,8 @@ class SourceLogs:
 
 def records_lost(alerts: Alerts, metrics: Metrics, tp: TP, position: int, beginning: int) -> None:
     """Say that the broker has deleted the records from `position` up to `beginning`, which nobody had read."""
+    if position >= beginning:
+        return
     log.error("%s[%d]: records %d to %d expired before they were read", *tp, position, beginning - 1)
     metrics.records_lost.labels(tp.topic, str(tp.partition)).inc(beginning - position)
     about = {"topic": tp.topic, "partition": tp.partition, "from": position, "to": beginning - 1}

@@ -17,6 +17,7 @@ from pipeline.core.start import Committed, Known, Said, start
 from pipeline.core.state import Row
 from pipeline.runtime.recovery import Restoring, bookkeeping_only
 from pipeline.runtime.source_logs import records_lost
+from pipeline.runtime.store import FENCE
 from pipeline.runtime.unit import Unit
 
 log = logging.getLogger("hardparts.takeover")
@@ -28,19 +29,14 @@ class Place(NamedTuple):
     """Where one source starts, and why there.
 
     group: the group's offset. state: where the changelog's rows end. Both None when there is none. offset: where it
-    starts. beginning: the first offset that the source still has.
+    starts. wanted: where it would have started if the source had it.
     """
 
     said: Said
     group: int | None
     state: int | None
     offset: int
-    beginning: int
-
-    @property
-    def read_until(self) -> int | None:
-        """Up to where the source was read before."""
-        return self.group if self.state is None else self.state
+    wanted: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +70,9 @@ class Starting:
         """
         store, cluster, lost = restored.store, unit.context.cluster_id, restored.lost
         require_readable(restored.place, store.get(CHANGELOG_FORMAT))
-        empty = restored.other_fence is None and bookkeeping_only(store)
+        empty = unit.turn.number == 0 and store.get(FENCE) is None and bookkeeping_only(store)
         origin = Origin.read(store.get(ORIGIN))
-        believed = unit.turn.fence != "" and unit.turn.fence == restored.other_fence
+        believed = unit.turn.number > 0
         if origin is None:
             origin = Origin.new(cluster, first=empty)
         elif cluster and origin.cluster not in ("", cluster):
@@ -92,7 +88,7 @@ class Starting:
                 group = committed[tp]
                 offset = None if group is None else group.offset
                 said = "made again" if another and chosen.said in ("", "foreign") else chosen.said
-                places[tp] = Place(said, offset, at, chosen.offset, beginnings[tp])
+                places[tp] = Place(said, offset, at, chosen.offset, chosen.wanted)
         ours = {tp: one.offset for tp in places if (one := committed[tp]) is not None and one.ours}
         known = {tp.topic: topic_id for tp in places if (topic_id := topic_ids.get(tp.topic))}
         return cls(places, ours, origin, lost, {**unit.turn.topics, **known})
@@ -108,12 +104,12 @@ class Starting:
         return next((_moved(tp, place) for tp, place in self.places.items() if place.said == "moved ahead"), None)
 
     def of_running(self, unit: Unit) -> Self:
-        """For a unit that has run: nobody else can set the offsets of a group that has members, and what it has
-        finished is finished.
+        """For a unit that has run: nobody else can set the offsets of a group that has members, what it has finished is
+        finished, and what the source has lost since may still be in its hands: the next fetch tells.
         """
         places = dict(self.places)
         for tp, place in self.places.items():
-            if place.said in ("set back", "moved ahead") and place.state is not None:
+            if place.said in ("set back", "moved ahead", "lost", "rewound") and place.state is not None:
                 places[tp] = place._replace(said="", offset=place.state)
             elif place.said == "foreign":
                 places[tp] = place._replace(said="", offset=max(place.offset, unit.positions[tp.topic]))
@@ -140,11 +136,19 @@ async def claim(unit: Unit, starting: Starting) -> None:
 
 def tell(unit: Unit, starting: Starting) -> None:
     """Log what a person may want to know; an alert for what needs one."""
+    behind: dict[str, Any] = {}
     if starting.lost:
         log.error("%s: changelog %s[%d]: %s", unit.name, unit.changelog, unit.partition, starting.lost)
-        _alert(unit, f"state-behind/{unit.agent.name}", reason=starting.lost)
+        behind["reason"] = starting.lost
     for tp, place in starting.places.items():
         _tell_of_source(unit, tp, place)
+        if place.said in ("behind", "behind: empty"):
+            behind = {
+                "topic": tp.topic, "group_offset": place.group, "changelog_offset": place.state,
+                "going_on_at": place.offset, **behind,
+            }  # fmt: skip
+    if behind:
+        _alert(unit, f"state-behind/{unit.agent.name}", **behind)
 
 
 def _tell_of_source(unit: Unit, tp: TP, place: Place) -> None:
@@ -161,20 +165,16 @@ def _tell_of_source(unit: Unit, tp: TP, place: Place) -> None:
                 changelog,
                 place.offset,
             )
-            _alert(
-                unit, f"state-behind/{unit.agent.name}", topic=tp.topic, group_offset=place.group,
-                changelog_offset=place.state, going_on_at=place.offset,
-            )  # fmt: skip
         case "rewound":
             log.error(
                 "%s: was read up to %s and ends before that now: reading it from %d",
                 where,
-                place.read_until,
+                place.wanted,
                 place.offset,
             )
-            _alert(unit, f"rewound/{tp.topic}", topic=tp.topic, read_until=place.read_until, going_on_at=place.offset)
+            _alert(unit, f"rewound/{tp.topic}", topic=tp.topic, read_until=place.wanted, going_on_at=place.offset)
         case "lost":
-            records_lost(unit.context.alerts, unit.context.metrics, tp, place.read_until or 0, place.beginning)
+            records_lost(unit.context.alerts, unit.context.metrics, tp, place.wanted, place.offset)
         case "made again":
             log.warning("%s: the topic was deleted and made again: reading it from %d", where, place.offset)
         case "set back":
@@ -196,6 +196,7 @@ def _moved(tp: TP, place: Place) -> Blocked:
     assert place.group is not None
     message = (
         f"somebody has set the group's offset to {place.group}, but the state only goes up to {place.state}: records "
-        f"{place.state} to {place.group - 1} would be passed over. Stop the workers and set it to {place.state} or less"
+        f"{place.offset} to {place.group - 1} would be passed over. Stop the workers and set it to {place.offset} "
+        "or lower"
     )
     return Blocked(StoredRecord(tp.topic, tp.partition, place.state, 0, None, None), OFFSETS_MOVED, message)

@@ -13,15 +13,19 @@ from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdic
 
 from pipeline.core.errors import HardpartsError, Misconfigured
 from pipeline.core.state import Row
+from pipeline.core.turn import TURN
 
 log = logging.getLogger("hardparts.store")
 
 FORMAT = b"1"
 OFFSET = b"_offset"
+OWNER = b"_owner"
+"""The fence: the id of an ownership, in front of all that its owner writes."""
 FENCE = b"_fence"
+"""The fence of an older version, which doesn't say where its rows end: what `_turn` said before is out of date."""
 SEEN = b"_seen"
-"""`<offset> <offset of the row _origin, or ->` as of the last write of a version that knows fences. Others write only
-_offset: then what the copy says of fences and origin is out of date."""
+"""`<offset> <offset of the row _origin, or ->` as of the last write of a version that keeps it. An older one writes
+only _offset, and copies every row but fences: then what the copy says of where it stands is out of date."""
 FORMAT_KEY = b"_format"
 LOCAL = frozenset({FORMAT_KEY, OFFSET, SEEN})
 """Rows that no changelog has."""
@@ -73,22 +77,22 @@ class Store:
             self.offset: int | None = None
             self.written_at_s: float = 0.0
             self.origin_at: int | None = None
-            self._fences_known = False
             if stored is not None:
                 offset, written = stored.split(b" ")
                 self.offset, self.written_at_s = int(offset), float(written)
                 seen, _, origin_at = (self._db.get(SEEN) or b"").partition(b" ")
                 if seen == offset:
-                    self._fences_known = True
                     self.origin_at = None if origin_at == b"-" else int(origin_at)
+                else:
+                    self._db.delete(TURN)
         except BaseException:
             self._db.close()
             raise
 
     @property
-    def fence(self) -> str | None:
-        """The last fence that was applied; None when this copy doesn't know."""
-        value = self.get(FENCE) if self._fences_known else None
+    def owner(self) -> str | None:
+        """The last ownership whose fence was applied; None without one."""
+        value = self.get(OWNER)
         return None if value is None else value.decode()
 
     def get(self, row: bytes) -> bytes | None:
@@ -137,7 +141,7 @@ class Store:
             self._recent.clear()
             raise self._told(error) from error
         self.offset, self.written_at_s = offset, now_s
-        self.origin_at, self._fences_known = origin_at, True
+        self.origin_at = origin_at
 
     def touch(self) -> None:
         """Say that the rows are whole as of now: for the owner, which knows that nobody else has written any."""

@@ -25,7 +25,7 @@ from pipeline.runtime.ownership import Owner, ProducerBroken
 from pipeline.runtime.recovery import UNBOUNDED, RecoveryStalled, Restoring, restore
 from pipeline.runtime.standby import Standbys
 from pipeline.runtime.starting import Starting, claim, tell
-from pipeline.runtime.store import FENCE, StateFormatUnknown, open_or_set_aside
+from pipeline.runtime.store import OWNER, StateFormatUnknown, open_or_set_aside
 from pipeline.runtime.transaction import TransactionalOwner
 from pipeline.runtime.unit import Unit
 
@@ -241,7 +241,7 @@ class Takeover(Recovery):
                     )
                     owners.append(owner)
                     owner.fence = uuid.uuid4().hex
-                    end = await owner.append_rows(changelog, number, [[(FENCE, owner.fence.encode())]])
+                    end = await owner.append_rows(changelog, number, [[(OWNER, owner.fence.encode())]])
             except TimeoutError as error:
                 raise ProducerBroken(f"{unit}: no ownership within {OWN_WITHIN_S:.0f} s: {away}") from error
         return owner, end - 1
@@ -252,7 +252,7 @@ class Takeover(Recovery):
         store, damage = open_or_set_aside(path, app.block_cache)
         if damage is not None:
             log.warning("%s/%d: local state was damaged, set aside and rebuilt: %s", agent.name, number, damage)
-        return Restoring(f"{agent.name}/{number}", app.changelog(agent), number, store, fence)
+        return Restoring(f"{agent.name}/{number}", app.changelog(agent), number, store, fence, app.context.cluster_id)
 
     def _open_standbys(self) -> list[Restoring]:
         """Copies that the assignor wants here; a directory that can't be opened is left alone and reported."""
@@ -297,7 +297,8 @@ class Takeover(Recovery):
             owners: list[Owner] = []
             try:
                 owner, fence = await self._own(unit.agent, unit.partition, owners)
-                restoring = Restoring(unit.name, unit.changelog, unit.partition, unit.store, fence)
+                cluster = self.app.context.cluster_id
+                restoring = Restoring(unit.name, unit.changelog, unit.partition, unit.store, fence, cluster)
                 try:
                     await restore(
                         self.app.context.bootstrap, self.app.context.security, [restoring], self.app.block_cache
@@ -314,6 +315,7 @@ class Takeover(Recovery):
                 except BaseException:
                     unit.owner = old
                     raise
+                await old.abandon(1.0)
             except BaseException:
                 await asyncio.gather(*(one.abandon(1.0) for one in owners), return_exceptions=True)
                 raise

@@ -2,7 +2,7 @@
 
 The producer keeps the transactional id that fences it (see `ownership`). What a batch sends from `begin` to `commit`
 becomes visible together, or not at all: when anything fails in between, the producer is abandoned, its successor's
-start aborts what was open, and the work is redone from what the group has committed by then.
+start aborts what was open, and the work is redone from where the changelog ends then.
 """
 
 import asyncio

@@ -6,14 +6,12 @@ the positions that it spans, so that a unit notices when one was lost on the way
 """
 
 import asyncio
-import copy
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
 import aiokafka
 from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 from aiokafka.errors import (
     CommitFailedError,
     ConsumerStoppedError,
@@ -32,6 +30,7 @@ from mode.threads import MethodQueue
 from pipeline.closing import stopped
 from pipeline.core.record import Batch, Record
 from pipeline.core.start import Committed
+from pipeline.kafka.ends import uncommitted
 from pipeline.kafka.topic_ids import TopicSeen, see_topics
 from pipeline.runtime.chunks import chunks
 from pipeline.runtime.clock import lease_now_s
@@ -205,32 +204,36 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             return {}  # assigned a moment ago: the takeover will seek
         return fetched
 
-    async def rewind(self, tp: TP) -> Fetched | None:
-        """Go to the beginning of a log that has lost its end; what the unit is told. None when it can't be done now."""
-        return cast(Fetched | None, await self.call_thread(self._rewind, TopicPartition(tp.topic, tp.partition)))
+    async def rewind(self, tp: TP, was: int) -> Fetched | None:
+        """Go to the beginning of a log that has lost its end; what the unit is told. None when it can't be done now, or
+        the log still reaches `was`: one answer may have come from a leader of before.
+        """
+        return cast(Fetched | None, await self.call_thread(self._rewind, TopicPartition(tp.topic, tp.partition), was))
 
-    async def _rewind(self, where: TopicPartition) -> Fetched | None:
-        moved = await self._to_beginning(where)
+    async def _rewind(self, where: TopicPartition, was: int) -> Fetched | None:
+        moved = await self._to_beginning(where, was)
         if moved is not None:
             self._outside[where] = moved._replace(log_end=None)  # whoever asked knows
         return moved
 
-    async def _to_beginning(self, where: TopicPartition) -> Fetched | None:
+    async def _to_beginning(self, where: TopicPartition, was: int | None = None) -> Fetched | None:
         consumer, cursor = self._ensure_consumer(), self.cursors.get(where)
         if cursor is None:
             return None
         try:
             async with asyncio.timeout(BEGINNING_TIMEOUT_S):
                 beginning = (await consumer.beginning_offsets([where]))[where]
-                end = (await _uncommitted(consumer).end_offsets([where], None))[where]
-            if self.cursors.get(where) is not cursor:
-                return None  # somebody else was quicker
+                end = (await uncommitted(consumer).end_offsets([where], None))[where]
+            if self.cursors.get(where) is not cursor or (was is not None and end >= was):
+                return None  # somebody else was quicker, or nothing is lost
             consumer.seek(where, beginning)
         except (KafkaError, TimeoutError) as error:
             self.log.warning("%s[%d]: where its log begins: %s: %s", *where, type(error).__name__, error)
             return None
         self.cursors[where] = Cursor(cursor.seek, beginning)
-        self._outside[where] = moved = Fetched(cursor.seek, cursor.position, beginning, [], end)
+        pending = self._outside.get(where)
+        start = cursor.position if pending is None else max(pending.start, cursor.position)
+        self._outside[where] = moved = Fetched(cursor.seek, start, beginning, [], end)
         return moved
 
     async def seek_all(self, positions: Mapping[TP, int]) -> dict[TP, int]:
@@ -322,7 +325,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         wanted, consumer = [TopicPartition(tp.topic, tp.partition) for tp in partitions], self._ensure_consumer()
         async with asyncio.timeout(timeout_s):  # here, since a caller that goes away doesn't end what it asked for
             stable = await consumer.end_offsets(wanted)  # first: what comes between the two isn't held back
-            high = await _uncommitted(consumer).end_offsets(wanted, None)
+            high = await uncommitted(consumer).end_offsets(wanted, None)
         return {tp: LogEnds(stable[where], high[where]) for tp, where in zip(partitions, wanted, strict=True)}
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
@@ -348,13 +351,6 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         now = time.monotonic()
         self.tp_last_committed_at.update(dict.fromkeys(offsets, now))
         return True
-
-
-def _uncommitted(consumer: aiokafka.AIOKafkaConsumer) -> Any:
-    """Its fetcher, to ask where logs end whatever is committed: its own is asked as a reader of what is committed."""
-    fetcher = copy.copy(consumer._fetcher)
-    fetcher._isolation_level = READ_UNCOMMITTED
-    return fetcher
 
 
 class BatchConsumer(driver.Consumer):

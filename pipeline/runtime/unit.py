@@ -79,7 +79,7 @@ class Unit:
         self.positions: dict[str, int] = {}
         self.turn = Turn.read(store.get(TURN))
         self._after = self.turn
-        self._said_at_s = 0.0
+        self._said_at_s, self._mended = 0.0, 0
         self._held_up: Blocked | None = None
         self._in_hand: Batch | None = None
         self.newest_ms = 0
@@ -201,7 +201,7 @@ class Unit:
 
     @timed
     def complete(self, batch: Batch, outcomes: Sequence[Outcome], rest: Sequence[Record]) -> None:
-        """Step 8: the position that the next commit stores: the first unfinished record's, or the batch's end."""
+        """Step 8: where the unit stands now: at the first unfinished record, or the batch's end; `recorded` follows."""
         if outcomes:
             self.positions[batch.topic] = rest[0].offset if rest else batch.end
             self.context.metrics.count(self.agent.name, outcomes)
@@ -225,9 +225,9 @@ class Unit:
             self.context.demand.join(self.name)
         self._task = asyncio.get_running_loop().create_task(self._run(), name=self.name)
 
-    def finished_until(self, committed: dict[str, int]) -> None:
-        """The group has these offsets (source topic → next to read); only `_go_back` goes back."""
-        for topic, offset in committed.items():
+    def finished_until(self, positions: dict[str, int]) -> None:
+        """All before these offsets is finished (source topic → next to read); only `go_back` goes back."""
+        for topic, offset in positions.items():
             self.positions[topic] = max(self.positions.get(topic, offset), offset)
 
     async def resume(self, positions: dict[str, int]) -> None:
@@ -310,6 +310,7 @@ class Unit:
                 self.head.passed()
                 break
             else:
+                self._mended = 0
                 break
         self._in_hand = None
 
@@ -433,6 +434,9 @@ class Unit:
             self.store = renewed(self.store, self.store.cache, keep=True)
         else:
             log.warning("%s: %s; taking ownership anew if the group still gives it to us", self.name, error)
+        self._mended += 1
+        if self._mended > 1:  # it broke again before anything was finished
+            await asyncio.sleep(self.context.backoff.delay_s(self._mended - 1, self.context.jitter))
         await self._take_anew()
         self.whole = True
 

@@ -16,7 +16,6 @@ class MemoryStore(Store):
         self.offset: int | None = None
         self.written_at_s = 0.0
         self.origin_at: int | None = None
-        self._fences_known = True
 
     def get(self, row: bytes) -> bytes | None:
         return self._rows.get(row)

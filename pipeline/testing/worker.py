@@ -11,6 +11,7 @@ from pipeline.core.contract import Contract
 from pipeline.core.effects import Upsert
 from pipeline.core.errors import Blocking
 from pipeline.core.record import Batch, StoredRecord
+from pipeline.core.turn import TURN, Turn
 from pipeline.runtime.alerts import Alerts
 from pipeline.runtime.app import App, app_version
 from pipeline.runtime.context import Context
@@ -202,6 +203,8 @@ class Worker:
     async def _retake(self, unit: Unit) -> None:
         catch_up(unit.store, self.log, self._changelog, unit.partition)
         unit.owner = self._owner(unit.partition)
+        unit.turn = Turn.read(unit.store.get(TURN))
+        unit.finished_until({topic: at for topic, at in unit.turn.positions.items() if topic in unit.positions})
 
     def _die(self, error: BaseException) -> None:
         self.fatal = error if isinstance(error, Exception) else RuntimeError(str(error))

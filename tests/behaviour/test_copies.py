@@ -10,12 +10,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from pipeline.broker import EmbeddedBroker
 from pipeline.core.origin import ORIGIN, Origin
-from pipeline.core.turn import Turn
+from pipeline.core.turn import TURN, Turn
 from pipeline.runtime.context import Context
 from pipeline.runtime.ownership import Owner
 from pipeline.runtime.recovery import UNBOUNDED, ChangelogTruncated, Restoring, restore
 from pipeline.runtime.standby import Standbys
-from pipeline.runtime.store import FENCE, Store
+from pipeline.runtime.store import FENCE, OWNER, Store
 from tests.behaviour.small_agent import small_agent
 from tests.kafka.waiting import until
 
@@ -31,7 +31,7 @@ async def broker() -> AsyncIterator[EmbeddedBroker]:
         await admin.create_topics([NewTopic("changelog", 2, 1)])
         await admin.close()
         for partition in range(2):
-            await append(broker, partition, [ROW, (FENCE, b"first")])
+            await append(broker, partition, [ROW, (OWNER, b"first")])
         yield broker
 
 
@@ -45,7 +45,7 @@ async def append(broker: EmbeddedBroker, partition: int, rows: list[tuple[bytes,
 
 async def restored(broker: EmbeddedBroker, store: Store) -> Restoring:
     """Partition 0, up to a fence that is written now."""
-    unit = Restoring("agent/0", "changelog", 0, store, await append(broker, 0, [(FENCE, b"ours")]))
+    unit = Restoring("agent/0", "changelog", 0, store, await append(broker, 0, [(OWNER, b"ours")]))
     await restore([broker.bootstrap], {}, [unit], None)
     return unit
 
@@ -95,7 +95,7 @@ async def test_a_copy_goes_on_where_it_stands(broker: EmbeddedBroker, tmp_path: 
     await append(broker, 0, [(b"other", b"1")])
     unit = await restored(broker, store)
     assert unit.store is store, "nothing had to be rebuilt"
-    assert (store.get(b"other"), unit.other_fence, unit.lost) == (b"1", "ours", "")
+    assert (store.get(b"other"), unit.owner, unit.lost) == (b"1", "ours", "")
     store.close()
 
 
@@ -103,10 +103,10 @@ async def test_a_copy_whose_last_row_is_another_in_the_changelog_is_set_aside(
     broker: EmbeddedBroker, tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "0")
-    store.apply([ROW, (FENCE, b"somebody else")], 2)
+    store.apply([ROW, (OWNER, b"somebody else")], 2)
     unit = await restored(broker, store)
     assert "doesn't have what stands at 1" in unit.lost
-    assert (unit.store.get(ROW[0]), unit.store.fence) == (ROW[1], "ours")
+    assert (unit.store.get(ROW[0]), unit.store.owner) == (ROW[1], "ours")
     unit.store.close()
 
 
@@ -142,17 +142,36 @@ async def test_a_row_that_was_written_behind_rows_which_are_gone_is_never_built_
     store.close()
 
 
-async def test_a_copy_that_an_older_version_has_written_to_knows_no_fence(
+async def test_what_an_older_version_wrote_behind_a_turn_makes_it_out_of_date(
     broker: EmbeddedBroker, tmp_path: Path
 ) -> None:
-    """It copies every row but fences, and says nothing of having done so."""
+    """It writes a fence of another name and rows, and says nothing of where they end."""
     store = (await restored(broker, Store(tmp_path / "0"))).store
-    last = await append(broker, 0, [(b"by the older", b"1")])
+    await append(broker, 0, [Turn(1, "ours", 0, {"source": 5}, 0).row()])
+    store = (await restored(broker, store)).store
+    assert Turn.read(store.get(TURN)).positions == {"source": 5}
+    await append(broker, 0, [(FENCE, b"of the older"), (b"by the older", b"1")])
+    store = (await restored(broker, store)).store
+    assert (Turn.read(store.get(TURN)).number, store.get(b"by the older")) == (0, b"1")
+    store.close()
+
+
+async def test_a_copy_that_an_older_version_has_kept_says_nothing_of_where_it_stands(
+    broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """It copies every row but fences, and doesn't say that it has."""
+    await append(broker, 0, [Turn(1, "first", 0, {"source": 5}, 0).row()])
+    store = (await restored(broker, Store(tmp_path / "0"))).store
+    last = await append(broker, 0, [(FENCE, b"of the older"), (b"by the older", b"1")])
     store._db.put(b"by the older", b"1")
     store._db.put(b"_offset", b"%d %.3f" % (last + 1, store.written_at_s))
     store.close()
+    for _ in range(2):  # also when it has been written to since
+        store = Store(tmp_path / "0")
+        assert Turn.read(store.get(TURN)).number == 0
+        store.touch()
+        store.close()
     store = Store(tmp_path / "0")
-    assert (store.offset, store.fence) == (last + 1, None)
     unit = await restored(broker, store)
-    assert (unit.store is store, unit.other_fence) == (True, None)
+    assert unit.store is store
     store.close()

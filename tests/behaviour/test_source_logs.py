@@ -68,7 +68,7 @@ class Scene:
     async def _ends(self, sources: set[TP]) -> dict[TP, LogEnds]:
         return dict.fromkeys(sources, self.ends)
 
-    async def _rewind(self, tp: TP) -> Fetched | None:
+    async def _rewind(self, tp: TP, _was: int) -> Fetched | None:
         self.rewound.append(tp)
         return Fetched(1, self.unit.positions[tp.topic], self.beginning, [], self.ends.high)
 

@@ -11,7 +11,7 @@ import pytest
 from tests.kafka import pages
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.jars import program
-from tests.kafka.test_changelog_tail import comment, counts
+from tests.kafka.test_changelog_tail import comment, counts, dies_in_recovery
 from tests.kafka.trial import GUARANTEES, Trial
 from tests.kafka.waiting import until
 from tests.oracle.records import USER_EVENTS
@@ -50,6 +50,8 @@ async def test_offsets_set_back_are_read_again_and_offsets_set_ahead_pass_over_n
 
         await trial.write(comment(number) for number in range(4))
         await reset(trial, 9)
+        await dies_in_recovery(trial)
+        worker = trial.worker("one")
         await trial.start(worker)
 
         async def held_up() -> bool:

@@ -14,7 +14,7 @@ from tests.oracle.truth import stream
 View = Mapping[int, Mapping[bytes, bytes]]
 """partition → raw row key → raw value; the product's own bookkeeping rows left out."""
 
-BOOKKEEPING = (b"_changelog_format", b"_fence", b"_format", b"_offset", b"_origin", b"_seen", b"_turn")
+BOOKKEEPING = (b"_changelog_format", b"_fence", b"_format", b"_offset", b"_origin", b"_owner", b"_seen", b"_turn")
 
 
 class NotAChangelog(ValueError):
