@@ -122,11 +122,11 @@ class Chaos(Part):
 def _of_chaos(report: Mapping[str, Any]) -> Iterator[str]:
     figures: dict[str, int] = report["oracle"]["figures"]
     brokers = sum(fault["name"].startswith("broker") for fault in report["faults"])
-    yield f"{len(report['faults'])} faults, SIGKILL for {report['kills'] - brokers} workers and {brokers} brokers"
+    yield f"{len(report['faults'])} faults, SIGKILLs of workers {report['kills'] - brokers}, of brokers {brokers}"
     if report["points"]:
-        yield f"{len(report['points'])} named points killed {min(report['points'].values())} times or more each"
+        yield f"{len(report['points'])} named points killed, each at least {min(report['points'].values())} x"
     views = [number for name, number in figures.items() if name.endswith(": rows")]
-    yield f"nothing differs in {figures['inputs']:,} inputs and {len(views)} views of {max(views):,} rows"
+    yield f"nothing differs in {figures['inputs']:,} inputs and {len(views) + 1} views of {max(views):,} rows"
     outputs = sum(number for name, number in figures.items() if name.endswith(": outputs"))
     twice = sum(number for name, number in figures.items() if name.endswith(": physical duplicates"))
     yield f"{outputs:,} outputs, {twice:,} records there twice"

@@ -33,7 +33,7 @@ RUNS: dict[str, Run] = {
     "kill": Run(
         "a worker is killed under load and starts again on its disk and on an empty one, with both guarantees; "
         "starts on an empty disk while records wait",
-        6,
+        4,
         90,
         [FileOfTests((sizes.EVENTS, sizes.ROUNDS), "tests/kafka/test_kill.py")],
     ),
