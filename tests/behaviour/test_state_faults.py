@@ -87,7 +87,7 @@ DAMAGES: tuple[tuple[Callable[[Path], None], str], ...] = (
     (lost, KEPT),
     (empty_current, SET_ASIDE),
     (shortened_table, SET_ASIDE),
-    (ahead, DELETED),
+    (ahead, SET_ASIDE),
     (old, DELETED),
 )
 

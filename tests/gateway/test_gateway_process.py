@@ -113,7 +113,7 @@ async def test_what_kafka_refused_is_sent_again_through_kills_in_the_middle_of_i
     async with running(cli) as (process, ask):
         for at in range(0, len(events), 23):
             assert (await ask.post(*events[at : at + 23])).status == 202
-        await until(lambda: kept(ask, 230), 60, "all refused")
+        await until(lambda: kept(ask, 230), 120, "all refused")
         listed = cli("undelivered", "list", "--json", "--gateway", ask.url).fine().rows
         assert {row["error"] for row in listed} == {"message_too_large"}
         assert sorted(json.loads(row["value"])["msg_id"] for row in listed) == sorted(e["msg_id"] for e in events)
