@@ -1,1 +1,1 @@
-"""What touches aiokafka's insides."""
+"""Changes to aiokafka's client, in one place."""

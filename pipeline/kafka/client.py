@@ -20,7 +20,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from pipeline.kafka.memory import Address, ClusterMemory, OtherCluster
 
-log = logging.getLogger("hardparts.client")
+log = logging.getLogger("hardparts.kafka")
 aiokafka_log = logging.getLogger("aiokafka")
 """For what aiokafka itself says, and who has silenced it expects there."""
 
@@ -37,6 +37,8 @@ POLL_S = 0.05
 ConnectionId = tuple[Any, ConnectionGroup]
 _BOOTSTRAP: ConnectionId = ("bootstrap", ConnectionGroup.DEFAULT)
 _FAILED = (OSError, KafkaError, TimeoutError)
+"""What is expected of a connection. Anything else (ValueError on a bad SASL signature, UnicodeError on a bad host name)
+is logged with its stack, and must not end the task for whose answer everybody waits."""
 
 
 class RebootstrappingClient(AIOKafkaClient):
@@ -48,6 +50,7 @@ class RebootstrappingClient(AIOKafkaClient):
         super().__init__(**options)
         self.cluster_memory = ClusterMemory()
         self._unanswered_since_s: float | None = None
+        self._asked_s = 0.0
         self._doors: WeakValueDictionary[tuple[ConnectionId, Address], asyncio.Lock] = WeakValueDictionary()
 
     # ------------------------------------------------------------------ whom to ask
@@ -68,13 +71,17 @@ class RebootstrappingClient(AIOKafkaClient):
         """Ask the known brokers; when none has answered for REBOOTSTRAP_AFTER_S, the bootstrap addresses too.
 
         The first may hang, so it doesn't hold up the second. Nobody who repeats this in a loop is let run hot: with
-        nothing but silent addresses it takes until one may be tried.
+        nothing but silent addresses it takes until one may be tried. While nobody asks, silence doesn't count.
         """
-        if self._unanswered_since_s is None:
-            self._unanswered_since_s = time.monotonic()
+        now_s = time.monotonic()
+        if self._unanswered_since_s is None or now_s - self._asked_s > REBOOTSTRAP_AFTER_S:
+            self._unanswered_since_s = now_s
         due_s = self._unanswered_since_s + REBOOTSTRAP_AFTER_S
-        await self._until_one_may_be_tried(due_s)
-        answered = await self._ask_known_then_bootstrap(cluster_metadata, topics, due_s)
+        try:
+            await self._until_one_may_be_tried(due_s)
+            answered = await self._ask_known_then_bootstrap(cluster_metadata, topics, due_s)
+        finally:
+            self._asked_s = time.monotonic()
         if answered:
             self._unanswered_since_s = None
             self.cluster_memory.found()
@@ -141,6 +148,9 @@ class RebootstrappingClient(AIOKafkaClient):
             except _FAILED as error:
                 aiokafka_log.error('Unable connect to "%s:%s": %s', *address, error)
                 continue
+            except Exception:  # noqa: BLE001 - it is logged
+                aiokafka_log.exception('Unable connect to "%s:%s"', *address)
+                continue
             cluster_metadata.update_metadata(metadata)
             if metadata.brokers:
                 connection.close()
@@ -183,6 +193,8 @@ class RebootstrappingClient(AIOKafkaClient):
                         return await self._connect(conn_id, address)
                     except (*_FAILED, OtherCluster) as error:
                         aiokafka_log.error("Unable connect to node with id %s: %s", node_id, error)
+                    except Exception:  # noqa: BLE001 - it is logged
+                        aiokafka_log.exception("Unable connect to node with id %s", node_id)
         self.force_metadata_update()  # what is known may be out of date
         return None
 
@@ -197,7 +209,7 @@ class RebootstrappingClient(AIOKafkaClient):
     async def _connected(
         self, address: Address, request: MetadataRequest, on_close: Any = None
     ) -> tuple[AIOKafkaConnection, Any]:
-        """A connection to our cluster and its first answer. Raises OSError, KafkaError, TimeoutError, OtherCluster."""
+        """A connection to our cluster and its first answer. Raises _FAILED, OtherCluster, and others."""
         try:
             connection = await create_conn(
                 *address,
@@ -220,7 +232,7 @@ class RebootstrappingClient(AIOKafkaClient):
             except BaseException:
                 connection.close()
                 raise
-        except BaseException:  # also when whoever waited for it has given up
+        except Exception:  # not CancelledError: giving up says nothing about the address
             self.cluster_memory.silent(address)
             raise
         connection._request_timeout = self._request_timeout_ms / 1000

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError
 
 from pipeline.broker import EmbeddedBroker
@@ -133,23 +134,86 @@ async def test_without_any_known_node_nothing_runs_hot(tmp_path: Path) -> None:
         assert updates <= 2 / 0.05
 
 
-async def test_a_bootstrap_address_that_hangs_is_asked_last_the_next_time(tmp_path: Path) -> None:
+async def test_whatever_a_connection_raises_the_client_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiokafka's SASL raises ValueError on a bad signature, say, and Python UnicodeError on a bad host name."""
+
+    async def refused(*_: Any, **__: Any) -> Any:
+        raise ValueError("Invalid server signature")
+
+    async with scene(tmp_path) as (_, _, options), AIOKafkaProducer(**options) as producer:
+        await producer.send_and_wait(TOPIC, b"before")
+        with monkeypatch.context() as patch:
+            patch.setattr(client_module, "create_conn", refused)
+            for connection in list(producer.client._conns.values()):
+                connection.close()
+            sent = asyncio.create_task(producer.send_and_wait(TOPIC, b"after"))
+            await asyncio.sleep(2)  # both are asked: known brokers and bootstrap addresses
+        assert await asyncio.wait_for(sent, FOUND_WITHIN_S)
+        assert await asyncio.wait_for(producer.client.force_metadata_update(), FOUND_WITHIN_S)
+
+
+async def test_time_in_which_nobody_asks_is_no_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One question fails while the broker restarts; the next one comes long after, and the answer takes its time."""
+    ask = AIOKafkaClient._metadata_update
+
+    async def slowly(self: Any, cluster_metadata: Any, topics: Any) -> bool:
+        await asyncio.sleep(0.3)
+        return bool(await ask(self, cluster_metadata, topics))
+
+    async with scene(tmp_path) as (broker, _, options), AIOKafkaProducer(**options) as producer:
+        await asyncio.to_thread(broker.stop)
+        async with asyncio.timeout(FOUND_WITHIN_S):
+            while await producer.client.force_metadata_update():
+                pass
+        await asyncio.to_thread(broker.start)
+        await asyncio.sleep(1.5)
+        monkeypatch.setattr(AIOKafkaClient, "_metadata_update", slowly)
+        assert await producer.client.force_metadata_update()
+    assert "no known broker answered" not in caplog.text
+
+
+async def test_giving_up_on_a_connection_says_nothing_about_its_address(tmp_path: Path) -> None:
+    async with scene(tmp_path) as (_, _, options):
+        closed = asyncio.Event()
+
+        async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await swallow(reader, writer)
+            closed.set()
+            writer.close()
+
+        silent = await asyncio.start_server(hang, "127.0.0.1", 0)
+        host, port = silent.sockets[0].getsockname()
+        memory = ClusterMemory()
+        producer = AIOKafkaProducer(**options | {"cluster_memory": memory, "bootstrap_servers": f"{host}:{port}"})
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(producer.start(), 0.5)
+        await asyncio.wait_for(closed.wait(), 5)
+        assert not memory.is_silent((host, port))
+        await producer.stop()
+        silent.close()
+
+
+async def test_a_bootstrap_address_that_hangs_is_asked_last_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "CONNECT_TIMEOUT_S", 0.5)
     async with scene(tmp_path) as (broker, _, options):
         silent = await asyncio.start_server(swallow, "127.0.0.1", 0)
         host, port = silent.sockets[0].getsockname()
         memory = ClusterMemory()
         shared = options | {"cluster_memory": memory, "bootstrap_servers": f"{host}:{port},{broker.bootstrap}"}
-        for _ in range(10):  # in whatever order: at most the first one meets it
+        for _ in range(20):  # in whatever order: one of them meets it first
             producer = AIOKafkaProducer(**shared)
-            try:
-                await asyncio.wait_for(producer.start(), 1)
-            except TimeoutError:
-                assert memory.is_silent((host, port))
+            await asyncio.wait_for(producer.start(), 4)
             await producer.stop()
             if memory.is_silent((host, port)):
                 break
+        assert memory.is_silent((host, port))
+        monkeypatch.setattr(client_module, "CONNECT_TIMEOUT_S", 10.0)
         producer = AIOKafkaProducer(**shared)
-        await asyncio.wait_for(producer.start(), 1)
+        await asyncio.wait_for(producer.start(), 4)
         await producer.stop()
         silent.close()
 
