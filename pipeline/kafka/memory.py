@@ -1,9 +1,12 @@
 """What the clients of one process remember of their cluster together: its id, and which addresses don't answer."""
 
+import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.core.errors import HardpartsError
@@ -20,14 +23,23 @@ JITTER = 0.2
 
 
 class OtherCluster(HardpartsError):
-    """Where our cluster is expected, another one answers: its id isn't the one that this process has worked with."""
+    """Where our cluster is expected, another one answers: its id isn't the one that this process works with.
 
-    def __init__(self, known: str, answered: str, address: Address) -> None:
+    kept_in: the file that keeps our id beyond the process.
+    """
+
+    def __init__(self, known: str, answered: str, address: Address, kept_in: Path | None = None) -> None:
         self.known, self.answered, self.address = known, answered, f"{address[0]}:{address[1]}"
-        super().__init__(
-            f"another Kafka cluster answers at {self.address}: its id is {answered}, this process works with {known}; "
-            f"nothing is sent there. Make the broker addresses (HARDPARTS_BROKER) lead to {known} again"
+        message = (
+            f"another Kafka cluster answers at {self.address}: its id is {answered}, this process works with {known}. "
+            f"Nothing is sent to it. Point the bootstrap addresses (HARDPARTS_BROKER) at {known}"
         )
+        if kept_in is not None:
+            message += (
+                f". If the move to the other cluster is wanted, delete {kept_in}; "
+                f"the state in {kept_in.parent} is then set aside"
+            )
+        super().__init__(message)
 
 
 class _Silence(NamedTuple):
@@ -40,14 +52,20 @@ class _Silence(NamedTuple):
 class ClusterMemory:
     """Give the same one to every client of a process (`cluster_memory=…`). Its clients may run in several threads.
 
-    The first cluster id that a client sees is the process's cluster until it ends. findings: how often a client has
-    found it. other: set while the bootstrap addresses lead to another cluster and none of them to ours.
+    The first cluster id that a client sees is the process's cluster until it ends; with `kept_in`, a file, `recall` and
+    `keep` make it the cluster of the processes after this one too. findings: how often a client has found it. other:
+    set while the bootstrap addresses lead to another cluster and none of them to ours.
     """
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, jitter: Callable[[float, float], float] = random.uniform
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[float, float], float] = random.uniform,
+        *,
+        kept_in: Path | None = None,
     ) -> None:
-        self._clock, self._jitter = clock, jitter
+        self._clock, self._jitter, self._kept_in = clock, jitter, kept_in
+        self._kept = False
         self._lock = threading.Lock()
         self._silent: dict[Address, _Silence] = {}
         self.findings = 0
@@ -55,15 +73,38 @@ class ClusterMemory:
         self.other: OtherCluster | None = None
 
     def recognise(self, answered: str | None, address: Address) -> None:
-        """Compare the id that a broker told; raises OtherCluster. None: it tells none (older than Kafka 0.10.1)."""
+        """Compare the id that a broker told; raises OtherCluster.
+
+        None: it tells none (older than Kafka 0.10.1), so it isn't of a cluster that has told one.
+        """
         with self._lock:
-            if answered is None:
+            if answered is None and self.cluster_id is None:
                 return
             if self.cluster_id is None:
                 self.cluster_id = answered
-            if self.cluster_id != answered:
-                raise OtherCluster(self.cluster_id, answered, address)
+            elif self.cluster_id != answered:
+                raise OtherCluster(self.cluster_id, answered or "none", address, self._kept_in)
         self.found()
+
+    def recall(self) -> None:
+        """Take the id that an earlier process has kept, if there is one. Raises OSError."""
+        if self._kept_in is None or self.cluster_id is not None:
+            return
+        with suppress(FileNotFoundError):
+            self.cluster_id = self._kept_in.read_text(encoding="utf-8", errors="replace").strip() or None
+            self._kept = self.cluster_id is not None
+
+    def keep(self) -> None:
+        """Write the id down, once it is known, where none is. Raises OSError."""
+        if self._kept_in is None or self.cluster_id is None or self._kept:
+            return
+        written = self._kept_in.with_name(f"{self._kept_in.name}.new")
+        with written.open("w", encoding="utf-8") as file:
+            file.write(f"{self.cluster_id}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        written.replace(self._kept_in)
+        self._kept = True
 
     def found(self) -> None:
         """Our cluster has answered."""

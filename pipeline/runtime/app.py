@@ -86,7 +86,7 @@ class App(faust.App):
         self._context: Context | None = None
         self._units: Units | None = None
         self.block_cache = shared_cache()
-        self.cluster_memory = ClusterMemory()
+        self.cluster_memory = ClusterMemory(kept_in=self.settings.cluster_file)
         self.fatal_error: BaseException | None = None
         self._releasing = asyncio.Lock()
         self.ready_partitions: list[int] | None = None

@@ -5,6 +5,7 @@ import logging
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.core.agent import Definition
@@ -39,22 +40,23 @@ class Unfit(NamedTuple):
 
 def make_state_dir(settings: Settings) -> None:
     """The directory of this instance's state, with Faust's inside (Faust itself makes only the last part)."""
-    try:
+    with _named(settings.state_dir):
         settings.state_dir.joinpath("faust").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Misconfigured(
-            f"HARDPARTS_DATA_DIR: {settings.state_dir}: {error.strerror} (errno {error.errno})"
-        ) from error
 
 
 async def check_topics(app: "App") -> dict[str, int]:
     """topic → partition count of everything that the agents running here read or write.
 
-    Waits while no broker answers; OtherCluster when another cluster does in place of ours. Misconfigured names each
-    missing topic and each agent whose counts are unequal. The application's limits become those of the topics.
+    Waits while no broker answers; OtherCluster when another cluster does in place of ours, which is the one that the
+    state directory names. Misconfigured names each missing topic and each agent whose counts are unequal. The
+    application's limits become those of the topics.
     """
     names = topics_needed(app)
+    with _named(app.settings.cluster_file):
+        app.cluster_memory.recall()
     counts, configs = await _patiently(app, names)
+    with _named(app.settings.cluster_file):
+        app.cluster_memory.keep()
     app.context.cluster_id = app.cluster_memory.cluster_id or ""
     missing = [name for name in names if name not in counts]
     if missing:
@@ -209,6 +211,15 @@ async def _patiently(app: "App", names: list[str]) -> tuple[dict[str, int], dict
             delay_s = min(delay_s * 2, RETRY_CAP_S)
         else:
             return counts, configs
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An OSError becomes the Misconfigured that names the setting and the path."""
+    try:
+        yield
+    except OSError as error:
+        raise Misconfigured(f"HARDPARTS_DATA_DIR: {path}: {error.strerror} (errno {error.errno})") from error
 
 
 @contextmanager

@@ -96,6 +96,11 @@ class Settings(BaseSettings):
         return self.data_dir / self.instance
 
     @property
+    def cluster_file(self) -> Path:
+        """Where this instance keeps the id of the cluster that its state belongs to."""
+        return self.state_dir / "cluster"
+
+    @property
     def spill(self) -> Path:
         """Where the reliable producer keeps what Kafka hasn't confirmed."""
         return self.spill_dir or self.state_dir / "spill"

@@ -1,5 +1,7 @@
 """What the clients of a process remember together: the cluster's id, and which addresses don't answer."""
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.kafka.memory import JITTER, PAUSE_MAX_S, PAUSE_MIN_S, PAUSE_OF_SILENCE, ClusterMemory, OtherCluster
@@ -36,12 +38,52 @@ def test_the_first_cluster_is_the_process_s_own_and_any_other_is_refused() -> No
     assert memory.cluster_id == "first"
 
 
-def test_a_broker_that_tells_no_id_is_taken_as_it_is() -> None:
+def test_a_broker_that_tells_no_id_is_trusted_until_another_has_told_one() -> None:
     memory = ClusterMemory()
     memory.recognise(None, HERE)
     memory.recognise("first", HERE)
-    memory.recognise(None, HERE)
+    with pytest.raises(OtherCluster, match="its id is none, this process works with first"):
+        memory.recognise(None, HERE)
     assert memory.cluster_id == "first"
+
+
+def test_the_message_says_where_to_point_the_addresses_and_what_a_move_takes(tmp_path: Path) -> None:
+    assert str(OtherCluster("first", "second", THERE)) == (
+        "another Kafka cluster answers at 10.0.0.2:9092: its id is second, this process works with first. "
+        "Nothing is sent to it. Point the bootstrap addresses (HARDPARTS_BROKER) at first"
+    )
+    kept = ClusterMemory(kept_in=tmp_path / "cluster")
+    kept.recognise("first", HERE)
+    with pytest.raises(OtherCluster) as refused:
+        kept.recognise("second", THERE)
+    assert f"delete {tmp_path / 'cluster'}; the state in {tmp_path} is then set aside" in str(refused.value)
+
+
+def test_the_cluster_of_a_file_is_the_one_of_the_next_process(tmp_path: Path) -> None:
+    file = tmp_path / "cluster"
+    memory = ClusterMemory(kept_in=file)
+    memory.recall()
+    memory.keep()
+    assert not file.exists(), "no client has seen one"
+    memory.recognise("first", HERE)
+    memory.keep()
+    assert file.read_text() == "first\n"
+    later = ClusterMemory(kept_in=file)
+    later.recall()
+    with pytest.raises(OtherCluster):
+        later.recognise("second", HERE)
+    later.keep()
+    assert file.read_text() == "first\n"
+
+
+def test_an_empty_file_names_no_cluster(tmp_path: Path) -> None:
+    file = tmp_path / "cluster"
+    file.touch()
+    memory = ClusterMemory(kept_in=file)
+    memory.recall()
+    memory.recognise("first", HERE)
+    memory.keep()
+    assert file.read_text() == "first\n"
 
 
 def test_being_led_astray_is_over_when_the_own_cluster_answers() -> None:

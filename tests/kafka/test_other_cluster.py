@@ -28,7 +28,7 @@ def made_anew(cluster: KafkaCluster) -> None:
 
 
 @pytest.mark.parametrize("guarantee", GUARANTEES)
-async def test_state_of_a_cluster_that_was_wiped_is_set_aside(tmp_path: Path, guarantee: str) -> None:
+async def test_state_of_a_cluster_that_was_wiped_is_refused_and_then_set_aside(tmp_path: Path, guarantee: str) -> None:
     with KafkaCluster(1, tmp_path / "kafka") as kafka:
         trial = Trial(kafka, tmp_path, partitions=1, processing_guarantee=guarantee)
         async with trial:
@@ -37,13 +37,23 @@ async def test_state_of_a_cluster_that_was_wiped_is_set_aside(tmp_path: Path, gu
             await trial.write(comment(number) for number in range(3))
             await trial.caught_up()
             await trial.stop(worker)
+        old = kafka.cluster_id
         await asyncio.to_thread(made_anew, kafka)
         async with trial:  # its topics again
             other = trial.worker("two")
             await trial.start(other)
             await one_by_one(trial, 5)  # its changelog grows past the offset of the copy
             await trial.stop(other)
+            with pytest.raises(WorkerEnded, match="exited 1") as ended:
+                await trial.start(worker)
+            file = trial.data / "one" / "cluster"
+            last = str(ended.value).splitlines()[-1]
+            assert f"its id is {kafka.cluster_id}, this process works with {old}" in last
+            assert f"delete {file}; the state in {file.parent} is then set aside" in last
+            assert file.read_text() == f"{old}\n"
+            file.unlink()
             await trial.start(worker)
+            assert file.read_text() == f"{kafka.cluster_id}\n"
             await trial.write([comment(5)])
             await trial.caught_up()
             assert await counts(trial) == [1, 2, 3, 4, 5, 6]
