@@ -14,6 +14,7 @@ from aiokafka import TopicPartition
 from pipeline.contracts.catalogue import load_contracts
 from pipeline.core.errors import Blocking, HardpartsError, Misconfigured
 from pipeline.core.expiry import shown
+from pipeline.kafka.memory import ClusterMemory, OtherCluster
 from pipeline.ops.application import application
 from pipeline.ops.plan import other_count, plan
 from pipeline.ops.reading import reader
@@ -162,22 +163,26 @@ async def _cluster(settings: Settings, app: App | None, reached: Finding) -> lis
     if reached.level == "FAIL":
         why = "not looked at: the settings of security don't allow it"
         return [Finding("broker", "WARN", why), Finding("topics", "WARN", why), clock(settings, None)]
-    address = ",".join(settings.brokers)
+    address, memory = ",".join(settings.brokers), ClusterMemory(kept_in=settings.cluster_file)
+    with suppress(OSError):  # what can't be read is named by the data directory's check, or by the worker
+        memory.recall()
     try:
-        async with connect(settings) as admin:
+        async with connect(settings, memory) as admin:
             found = await admin.topics()
-            findings = [ok("broker", f"{address} answers")]
+            findings = [ok("broker", f"{address} answers, cluster {memory.cluster_id or 'without an id'}")]
             if app is not None:
                 findings += await _topics(app, admin, found)
-                findings += await open_transactions(settings, _sources(app, found))
+                findings += await open_transactions(settings, _sources(app, found), memory)
     except HardpartsError as error:
+        strange = isinstance(error, OtherCluster)
         findings = [
             Finding("broker", "FAIL", *_split(error)),
-            Finding("topics", "WARN", "not looked at: no broker answers"),
+            Finding("topics", "WARN", f"not looked at: {'another cluster' if strange else 'no broker'} answers"),
         ]
         return [*findings, clock(settings, None)]
     names = [name for name in found if app is not None and name in {topic.name for topic in app.all_topics()}]
-    return [*findings, clock(settings, await _ahead_s(settings, {name: found[name].partitions for name in names}))]
+    counts = {name: found[name].partitions for name in names}
+    return [*findings, clock(settings, await _ahead_s(settings, counts, memory))]
 
 
 async def _topics(app: App, admin: Admin, found: dict[str, TopicFound]) -> list[Finding]:
@@ -230,14 +235,16 @@ def _sources(app: App, found: dict[str, TopicFound]) -> list[TopicPartition]:
     return [TopicPartition(name, number) for name in names for number in range(found[name].partitions)]
 
 
-async def open_transactions(settings: Settings, sources: list[TopicPartition]) -> list[Finding]:
+async def open_transactions(
+    settings: Settings, sources: list[TopicPartition], memory: ClusterMemory | None = None
+) -> list[Finding]:
     """Each source must be readable up to its end; one whose readable part hasn't grown for HELD_FOR_S is a warning."""
     check = "open transactions"
     try:
-        held = await _held_at(settings, sources)
+        held = await _held_at(settings, sources, memory)
         if held:
             await asyncio.sleep(HELD_FOR_S)
-            later = await _held_at(settings, list(held))
+            later = await _held_at(settings, list(held), memory)
             held = {tp: offset for tp, offset in held.items() if later.get(tp) == offset}
     except HardpartsError as error:
         return [Finding(check, "WARN", f"not looked at: {error}")]
@@ -248,8 +255,13 @@ async def open_transactions(settings: Settings, sources: list[TopicPartition]) -
     ] or [ok(check, "none holds a source back")]
 
 
-async def _held_at(settings: Settings, sources: list[TopicPartition]) -> dict[TopicPartition, int]:
-    async with reader(settings) as committed, reader(settings, committed_only=False) as everything:
+async def _held_at(
+    settings: Settings, sources: list[TopicPartition], memory: ClusterMemory | None
+) -> dict[TopicPartition, int]:
+    async with (
+        reader(settings, cluster_memory=memory) as committed,
+        reader(settings, committed_only=False, cluster_memory=memory) as everything,
+    ):
         readable = await committed.end_offsets(sources)  # first: what comes between the two isn't held back
         ends = await everything.end_offsets(sources)
     return {tp: readable[tp] for tp in sources if readable[tp] < ends[tp]}
@@ -276,13 +288,13 @@ def clock(settings: Settings, ahead_s: float | None) -> Finding:
     )
 
 
-async def _ahead_s(settings: Settings, topics: dict[str, int]) -> float:
+async def _ahead_s(settings: Settings, topics: dict[str, int], memory: ClusterMemory) -> float:
     late_ms = int((time.time() + CLOCK_OFF_MAX_S) * 1000)
     wanted = {TopicPartition(name, number): late_ms for name, count in topics.items() for number in range(count)}
     if not wanted:
         return 0.0
     with suppress(HardpartsError, TimeoutError):
-        async with asyncio.timeout(CLOCK_TIMEOUT_S), reader(settings) as consumer:
+        async with asyncio.timeout(CLOCK_TIMEOUT_S), reader(settings, cluster_memory=memory) as consumer:
             found = await consumer.offsets_for_times(wanted)
             return max(
                 (place.timestamp / 1000 - time.time() for place in found.values() if place is not None), default=0.0

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from pipeline.closing import stopped
 from pipeline.core.errors import HardpartsError
+from pipeline.kafka.memory import ClusterMemory
 from pipeline.runtime.admin import REQUEST_TIMEOUT_S, away, client_options, connect, denied
 from pipeline.runtime.security import DENIED
 from pipeline.runtime.settings import Settings
@@ -76,10 +77,13 @@ async def read_to_end(
 
 
 @asynccontextmanager
-async def reader(settings: Settings, committed_only: bool = True) -> AsyncIterator[AIOKafkaConsumer]:
+async def reader(
+    settings: Settings, committed_only: bool = True, cluster_memory: ClusterMemory | None = None
+) -> AsyncIterator[AIOKafkaConsumer]:
     """A started consumer without a group; BrokerAway for what goes wrong with the broker while it is used."""
     consumer = AIOKafkaConsumer(
         **client_options(settings),
+        cluster_memory=cluster_memory,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=FETCH_BYTES,

@@ -87,7 +87,7 @@ async def warnings(app: "App", agents: Iterable[Definition], horizon_s: float) -
     """A line for each source whose records outlive their marks; none when the broker doesn't say."""
     sources = {topic.name for agent in agents for topic in agent.sources}
     with contextlib.suppress(HardpartsError):
-        async with connect(app.settings) as admin:
+        async with connect(app.settings, app.cluster_memory) as admin:
             return too_short(horizon_s, await admin.configs(await admin.topics(sources)), sources)
     return []
 

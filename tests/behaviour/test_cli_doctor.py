@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -51,10 +52,28 @@ def failing(ended: Ended) -> dict[str, str]:
 def test_a_healthy_place_is_ok_in_every_line(cli: CommandLine) -> None:
     found = levels(cli("doctor", "--json").fine(), 0)
     assert {row["level"] for row in found.values()} == {"ok"}
+    assert re.search(r" answers, cluster \S{22,}$", found["broker"]["detail"])
     assert found.keys() >= {"broker", "topics", "contracts", "data directory", "database", "clock", "application"}
     lines = cli("doctor").fine().out.splitlines()
     assert len(lines) == len(found)
     assert all(line.startswith("ok   ") for line in lines)
+
+
+def test_a_data_directory_that_belongs_to_another_cluster_fails_and_ends_the_worker(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    file = tmp_path / "data" / "one" / "cluster"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("another\n")
+    worker = cli("worker")
+    assert worker.code == 1
+    assert "this process works with another. Nothing is sent to it." in worker.err
+    assert f"delete {file}" in worker.err
+    assert "this process works with another" in failing(cli("doctor", "--json"))["broker"]
+    file.unlink()
+    cli("doctor").fine()
+    with cli.worker():
+        assert re.fullmatch(r"\S{22,}\n", file.read_text())
 
 
 def test_a_horizon_shorter_than_the_retention_of_a_source_is_a_warning(cli: CommandLine) -> None:  # D6
