@@ -262,13 +262,13 @@ async def test_a_gateway_keeps_what_it_accepted_from_another_cluster_and_says_so
             await until(lambda: writers.count >= so_far + 100, 60, "it answers for what comes")
             writers.stopped = True
             await writing
-            assert "ALERT opened cluster" in log_of(cli).read_text()
+            await until(lambda: "ALERT opened cluster" in log_of(cli).read_text(), 10, "the alert opens")
             await asyncio.to_thread(kafka.start_broker, 1)
             balancer.lead_to(kafka.bootstrap)
             await until(lambda: empty(ask), FOUND_WITHIN_S, "custody is empty")
             assert "kafka" not in (await ask("GET", "/health/ready")).body
             assert (await ask("GET", "/undelivered")).body == {"undelivered": []}
-        assert "ALERT closed cluster" in log_of(cli).read_text()
+            await until(lambda: "ALERT closed cluster" in log_of(cli).read_text(), 10, "the alert closes")
     assert await records_in(other, [TOPIC]) == 0
     assert missing(writers, await arrived(kafka.bootstrap)) == set()
 
