@@ -41,7 +41,8 @@ def plan(*, force: bool, broker: str | None, app: str | None, app_id: str | None
 @click.option(
     "--force",
     is_flag=True,
-    help="Add partitions to ordered outputs too, although keys move. Never to what an agent of this application reads.",
+    help="Add partitions to ordered outputs too, although keys move, never to what an agent of this application reads. "
+    "Create an empty changelog in place of one that is lost.",
 )
 @cluster_options
 @as_json

@@ -22,7 +22,7 @@ from pipeline.ops.topics import catalogue
 from pipeline.producer import Limits, SpillUnusable, probe
 from pipeline.runtime.admin import Admin, TopicFound, connect
 from pipeline.runtime.app import App
-from pipeline.runtime.check import set_partitions, unfit
+from pipeline.runtime.check import lost_changelogs, set_partitions, unfit
 from pipeline.runtime.database import Database
 from pipeline.runtime.expiry import too_short
 from pipeline.runtime.security import client_security, described, unencrypted
@@ -190,11 +190,12 @@ async def _topics(app: App, admin: Admin, found: dict[str, TopicFound]) -> list[
     names = [topic.name for topic in wanted]
     configs = await admin.configs(name for name in names if name in found)
     counts = {name: there.partitions for name, there in found.items()}
-    differences = plan(wanted, found, configs)
+    lost = await lost_changelogs(app, app.declared, admin, counts)
+    differences = plan(wanted, found, configs, lost=lost)
     not_made = {one.topic: one.refused for one in differences if one.kind == "missing" and one.refused}
     findings = [
         Finding(f"topic {problem.topic}", "FAIL", problem.message, not_made.get(problem.topic, problem.remedy))
-        for problem in unfit(app, app.declared, names, counts)
+        for problem in unfit(app, app.declared, names, counts, lost)
     ]
     other = other_count(wanted, found)
     if other is not None:

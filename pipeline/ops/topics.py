@@ -8,6 +8,7 @@ from typing import NamedTuple
 from pipeline.ops.plan import Difference, Wanted, plan, unequal, wanted
 from pipeline.runtime.admin import Admin, Refused, connect
 from pipeline.runtime.app import App
+from pipeline.runtime.check import lost_changelogs
 
 REMEDY = "mend the catalogue's entry or HARDPARTS_REPLICATION, or have the operator allow it; what came before is done"
 READ_BACK_WITHIN_S, READ_BACK_EVERY_S = 10.0, 0.2
@@ -73,7 +74,9 @@ async def _differences(app: App, admin: Admin, force: bool) -> list[Difference]:
     topics = catalogue(app)
     found = await admin.topics(topic.name for topic in topics)
     configs = await admin.configs(found)
-    return [*_unequal(app, topics), *plan(topics, found, configs, force)]
+    counts = {name: there.partitions for name, there in found.items()}
+    lost = await lost_changelogs(app, app.declared, admin, counts)
+    return [*_unequal(app, topics), *plan(topics, found, configs, force, lost)]
 
 
 def _unequal(app: App, topics: Sequence[Wanted]) -> list[Difference]:

@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError, RequestTimedOutError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.types import Array, Boolean, Int8, Int16, Int32, Schema, String
 
 from pipeline.core.errors import HardpartsError
@@ -26,6 +28,7 @@ REQUEST_TIMEOUT_S = 8.0
 CHANGE_TIMEOUT_S = 30.0
 RETRY_FIRST_S, RETRY_CAP_S = 0.05, 1.0
 UNKNOWN_TOPIC = 3
+NO_GROUP = 69
 ALREADY_EXISTS = 36
 SET = 0
 GROUP, TRANSACTION = 0, 1
@@ -108,6 +111,24 @@ class Admin:
                     # no coordinator yet: that is waited for elsewhere
 
             await self._patiently(ask)
+
+    async def committed(self, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The group's offsets; those that it has none for are left out."""
+        by_topic: dict[str, list[int]] = {}
+        for tp in partitions:
+            by_topic.setdefault(tp.topic, []).append(tp.partition)
+
+        async def ask() -> dict[TopicPartition, int]:
+            coordinator = await self._client.find_coordinator(group)
+            answer = await self._client._send_request(OffsetFetchRequest(group, list(by_topic.items())), coordinator)
+            if answer.error_code == NO_GROUP:
+                return {}
+            if answer.error_code:  # aiokafka's own list_consumer_group_offsets takes it for a group without offsets
+                raise for_code(answer.error_code)(group)
+            found = [(TopicPartition(name, n), offset) for name, parts in answer.topics for n, offset, *_ in parts]
+            return {tp: offset for tp, offset in found if offset >= 0}
+
+        return await self._patiently(ask)
 
     async def create(self, name: str, partitions: int, replication: int, config: Mapping[str, str]) -> None:
         """Create a topic and wait until each partition has a leader; one that exists by now is fine."""

@@ -307,13 +307,13 @@ class App(faust.App):
             self.add_future(expire(self, self.settings.dedup_horizon_s))
 
     def _topic_changes(self, counts: dict[str, int]) -> TopicChanges:
-        read = {topic.name for agent in self.definitions for topic in agent.sources}
         return TopicChanges(
             cast(Any, self.consumer).group,
             self.context.alerts,
             started_with=counts,
             assigned=cast(Assignor, self.assignor).assigned_counts,
-            read=read | {self.changelog(agent) for agent in self.definitions},
+            read={topic.name for agent in self.definitions for topic in agent.sources},
+            changelogs={self.changelog(agent) for agent in self.definitions},
             keyed={topic.name for agent in self.definitions for topic in agent.outputs if topic.ordered},
         )
 

@@ -3,17 +3,19 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from aiokafka import TopicPartition
 
 from pipeline.core.agent import Definition
 from pipeline.core.errors import Misconfigured
 from pipeline.core.settle import Limits
 from pipeline.core.topic import cleanup_policies
 from pipeline.core.turn import row_bytes_max
-from pipeline.runtime.admin import BrokerAway, connect
+from pipeline.runtime.admin import Admin, BrokerAway, connect
 from pipeline.runtime.ownership import BATCH_BYTES_MAX
 from pipeline.runtime.settings import Settings
 
@@ -28,6 +30,7 @@ BATCH_BYTES_FLOOR = 16_000
 """Eight rows under keys of 1,000 bytes, and an error record with its explanation, fit."""
 RETRY_FIRST_S, RETRY_CAP_S = 0.5, 10.0
 SAY_AGAIN_EVERY = 6
+STATE_WAS_IN_IT = "the state was in it: stop the workers and see docs/runbook.md, A changelog that has lost rows"
 
 
 class Unfit(NamedTuple):
@@ -54,14 +57,16 @@ async def check_topics(app: "App") -> dict[str, int]:
     names = topics_needed(app)
     with _named(app.settings.cluster_file):
         app.cluster_memory.recall()
-    counts, configs = await _patiently(app, names)
+    counts, configs, lost = await _patiently(app, names)
     with _named(app.settings.cluster_file):
         app.cluster_memory.keep()
     app.context.cluster_id = app.cluster_memory.cluster_id or ""
+    changelogs = [app.changelog(definition) for definition in app.definitions]
+    if lost:
+        raise Misconfigured(f"changelogs missing: {', '.join(sorted(lost))}: {STATE_WAS_IN_IT}")
     missing = [name for name in names if name not in counts]
     if missing:
         raise Misconfigured(f"topics missing: {', '.join(missing)}: create them with `hardparts topics apply`")
-    changelogs = [app.changelog(definition) for definition in app.definitions]
     problems = [
         *unfit(app, app.definitions, names, counts),
         *unkept(changelogs, configs),
@@ -130,17 +135,57 @@ def odd_setting(app: "App", counts: Mapping[str, int]) -> str | None:
     )
 
 
+def has_spare(changelog: int, sources: Iterable[int], declared: int) -> bool:
+    """Whether a changelog has more partitions than its agent has units, which is harmless: nothing is written there.
+
+    Sources that don't have the declared count may be new ones, in place of those that the changelog's rows come from.
+    """
+    return changelog > declared and set(sources) == {declared}
+
+
+async def lost_changelogs(
+    app: "App", definitions: Iterable[Definition], admin: Admin, counts: Mapping[str, int]
+) -> set[str]:
+    """Names of missing changelogs whose agents had state: the group has read something of their sources."""
+    sources = {
+        app.changelog(definition): [
+            TopicPartition(topic.name, n) for topic in definition.sources for n in range(counts.get(topic.name, 0))
+        ]
+        for definition in definitions
+        if app.changelog(definition) not in counts
+    }
+    asked = [tp for tps in sources.values() for tp in tps]
+    read = await admin.committed(app.settings.app_id, asked) if asked else {}
+    return {name for name, tps in sources.items() if any(read.get(tp, 0) > 0 for tp in tps)}
+
+
 def unfit(
-    app: "App", definitions: Iterable[Definition], names: Iterable[str], counts: Mapping[str, int]
+    app: "App",
+    definitions: Iterable[Definition],
+    names: Iterable[str],
+    counts: Mapping[str, int],
+    lost: Collection[str] = (),
 ) -> list[Unfit]:
-    """Missing topics, and agents whose sources and changelog differ in their partition counts (counts: as they are)."""
-    missing = [name for name in names if name not in counts]
+    """Missing topics, and agents whose sources and changelog differ in their partition counts (counts: as they are).
+
+    lost: missing changelogs that had rows.
+    """
     problems = [
-        Unfit(name, f"topic {name} doesn't exist", "create it with `hardparts topics apply`") for name in missing
+        Unfit(
+            name,
+            f"topic {name} doesn't exist",
+            STATE_WAS_IN_IT if name in lost else "create it with `hardparts topics apply`",
+        )
+        for name in names
+        if name not in counts
     ]
     for definition in definitions:
         changelog = app.changelog(definition)
         parts = {name: counts[name] for name in (*(t.name for t in definition.sources), changelog) if name in counts}
+        declared = definition.sources[0].partitions or app.settings.partitions
+        sources = [count for name, count in parts.items() if name != changelog]
+        if changelog in parts and has_spare(parts[changelog], sources, declared):
+            continue
         if len(set(parts.values())) > 1:
             shown = ", ".join(f"{name} has {count}" for name, count in parts.items())
             message = (
@@ -193,8 +238,8 @@ def limits(batch_bytes_max: Mapping[str, int], changelogs: Iterable[str], closin
     )
 
 
-async def _patiently(app: "App", names: list[str]) -> tuple[dict[str, int], dict[str, dict[str, str]]]:
-    """Partition counts of those that are there, and their settings in force."""
+async def _patiently(app: "App", names: list[str]) -> tuple[dict[str, int], dict[str, dict[str, str]], set[str]]:
+    """Partition counts of those that are there, their settings in force, and which changelogs are lost."""
     delay_s, attempt = RETRY_FIRST_S, 0
     while True:
         try:
@@ -203,6 +248,7 @@ async def _patiently(app: "App", names: list[str]) -> tuple[dict[str, int], dict
                     counts = {name: found.partitions for name, found in (await admin.topics(names)).items()}
                     configs = await admin.configs(counts)
                     await admin.require_ids(app.settings.app_id, f"{app.settings.app_id}/")
+                    lost = await lost_changelogs(app, app.definitions, admin, counts)
         except BrokerAway as error:
             if attempt % SAY_AGAIN_EVERY == 0:
                 log.warning("waiting: %s", error)
@@ -210,7 +256,7 @@ async def _patiently(app: "App", names: list[str]) -> tuple[dict[str, int], dict
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, RETRY_CAP_S)
         else:
-            return counts, configs
+            return counts, configs, lost
 
 
 @contextmanager

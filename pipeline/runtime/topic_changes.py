@@ -13,6 +13,7 @@ from faust.exceptions import ConsumerNotStarted
 
 from pipeline.kafka.topic_ids import TopicSeen
 from pipeline.runtime.alerts import Alerts
+from pipeline.runtime.check import STATE_WAS_IN_IT
 
 log = logging.getLogger("hardparts.topics")
 
@@ -49,7 +50,8 @@ class TopicChanges:
     """Looks at the topics every LOOK_EVERY_S: an alert for what is wrong, a rebalance for what was made again.
 
     started_with: topic → partition count, as checked at start. assigned: topic → how many of the partitions that there
-    are now are given to workers. keyed: ordered topics that are written here.
+    are now are given to workers. read: sources. changelogs: read at a takeover, and written. keyed: ordered topics
+    that are written here.
     """
 
     def __init__(
@@ -60,11 +62,13 @@ class TopicChanges:
         started_with: Mapping[str, int],
         assigned: Callable[[Mapping[str, int]], Mapping[str, int]],
         read: Iterable[str],
+        changelogs: Iterable[str],
         keyed: Iterable[str],
     ) -> None:
         self._cluster, self._alerts = cluster, alerts
         self._started_with, self._assigned = started_with, assigned
-        self._read, self._keyed = frozenset(read), frozenset(keyed)
+        self._changelogs, self._keyed = frozenset(changelogs), frozenset(keyed)
+        self._read = frozenset(read) | self._changelogs
         self._seen: dict[str, TopicSeen | None] = {}
         self.problems: list[Problem] = []
 
@@ -85,7 +89,7 @@ class TopicChanges:
             again = await self._cluster.see_topics(self._started_with)
             seen = {name: found for name, found in again.items() if name in seen and seen[name] == found}
         self._seen |= seen
-        self._judge(problems(self._seen, self._started_with, self._assigned, self._read, self._keyed))
+        self._judge(problems(self._seen, self._started_with, self._assigned, self._read, self._changelogs, self._keyed))
         ids = self._cluster.topic_ids
         anew = [
             n for n, found in seen.items() if found and n in self._read and ids.get(n, "") not in ("", found.topic_id)
@@ -108,9 +112,13 @@ def problems(
     started_with: Mapping[str, int],
     assigned: Callable[[Mapping[str, int]], Mapping[str, int]],
     read: frozenset[str],
+    changelogs: frozenset[str],
     keyed: frozenset[str],
 ) -> list[Problem]:
-    """What is wrong with the topics that were seen. See TopicChanges for the arguments."""
+    """What is wrong with the topics that were seen. See TopicChanges for the arguments; `read` has the changelogs too.
+
+    A changelog with more partitions than before is fine: the workers use as many as there are units.
+    """
     counts = {name: found.partitions if found else 0 for name, found in seen.items()}
     used = assigned(counts)
     wrong: list[Problem] = []
@@ -120,9 +128,11 @@ def problems(
             about: dict[str, Any] = {
                 "topic": name,
                 "problem": "missing",
-                "remedy": "create it: `hardparts topics apply`",
+                "remedy": STATE_WAS_IN_IT if name in changelogs else "create it: `hardparts topics apply`",
             }
             wrong.append(Problem(f"topics/{name}", about))
+        elif name in changelogs and count > before:
+            continue
         elif name in read and count != before:
             about = {"topic": name, "problem": "partitions", "partitions": count, "in_use": min(used[name], count)}
             wrong.append(Problem(f"partitions/{name}", {**about, "started_with": before, "remedy": NO_STATE}))
@@ -134,6 +144,6 @@ def problems(
 
 NO_STATE = (
     "partitions without a changelog partition are not read, keys have moved and no worker starts: see docs/runbook.md, "
-    "Partition counts differ"
+    "Alert partitions"
 )
 RESTART = "restart all workers: those that run go by the old count"

@@ -101,14 +101,14 @@ def test_a_missing_topic_and_a_wrong_partition_count_are_named(cli: CommandLine,
 
     async def wrong() -> None:
         async with connect(Settings(broker=broker.url)) as admin:
-            await admin.create(changelog, 5, 1, {"cleanup.policy": "compact", "delete.retention.ms": "604800000"})
+            await admin.create(changelog, 1, 1, {"cleanup.policy": "compact", "delete.retention.ms": "604800000"})
 
     asyncio.run(wrong())
     found = failing(cli("doctor", "--json", app_id=app_id))
     assert "doesn't exist" in found[f"topic {app_id}.errors"]
     assert "topics apply" in found[f"topic {app_id}.errors"]
-    assert "5" in found[f"topic {changelog}"]
-    assert cli("doctor", app_id=app_id).out.count(f"{changelog} has 5") == 1
+    assert "partitions 1" in found[f"topic {changelog}"]
+    assert cli("doctor", app_id=app_id).out.count(f"{changelog} has 1") == 1
 
 
 def test_a_setting_that_is_not_what_the_topics_have_is_a_warning_with_the_right_number(cli: CommandLine) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from pipeline.broker import EmbeddedBroker
 from pipeline.ops.plan import Wanted, plan, unequal
@@ -103,12 +105,14 @@ def test_a_setting_that_differs_from_the_topics_of_the_agents_changes_nothing_an
 def test_a_missing_topic_is_not_made_with_another_count_than_the_topics_of_the_agents(
     cli: CommandLine, broker: EmbeddedBroker
 ) -> None:
-    asyncio.run(_made(broker, **{"user-events": 4, "comment-counts": 4}))
+    there = {"user-events": 4, "comment-counts": 4, CHANGELOG: 4}
+    asyncio.run(_made(broker, **there))
     refused = cli("topics", "apply", "--json", partitions="8")
     assert refused.code == 1
-    assert {row["state"] for row in refused.rows} == {"refused"}
-    assert all("set HARDPARTS_PARTITIONS=4" in row["refused"] for row in refused.rows)
-    assert asyncio.run(_partitions(broker)) == {"user-events": 4, "comment-counts": 4}
+    partitions = [row for row in refused.rows if row["kind"] != "config"]
+    assert {row["state"] for row in partitions} == {"refused"}
+    assert all("set HARDPARTS_PARTITIONS=4" in row["refused"] for row in partitions)
+    assert asyncio.run(_partitions(broker)) == there
     assert "HARDPARTS_PARTITIONS=4" in cli("doctor", partitions="8").out
     cli("topics", "apply", partitions="4").fine()
 
@@ -122,9 +126,9 @@ def test_no_partitions_are_added_to_what_an_agent_reads(
     assert refused.code == 1
     reasons = {row["topic"]: row["refused"] for row in refused.rows if row["state"] == "refused"}
     assert reasons.keys() == {"user-events", CHANGELOG}
-    assert "50% of keys would move to another partition, away from the state of agent" in reasons["user-events"]
-    assert "declare 1" in reasons["user-events"]
-    assert "user-events has 1" in reasons[CHANGELOG]
+    assert reasons["user-events"].startswith("another client created it; if it is empty, delete it")
+    assert reasons["user-events"].endswith("to keep it, set HARDPARTS_PARTITIONS=1")
+    assert "user-events has 1: another client created it" in reasons[CHANGELOG]
     made = asyncio.run(_partitions(broker))
     assert made["user-events"] == 1
     assert made["comment-counts"] == 2
@@ -141,6 +145,74 @@ def test_a_worker_refuses_unequal_counts(cli: CommandLine, broker: EmbeddedBroke
     said = cli("worker", partitions="3").failed(2)
     assert "user-events has 3" in said
     assert f"{CHANGELOG} has 2" in said
+
+    # with the setting that fits the changelog, nobody is sent round in a circle
+    refused = cli("topics", "apply", "--json")
+    assert {row["topic"]: row["refused"] for row in refused.rows} == {
+        "user-events": "somebody has added partitions: keep the setting, see docs/runbook.md, Alert partitions"
+    }
+    assert "Alert partitions" in cli("doctor").out
+
+
+def test_a_topic_that_another_client_has_created_first_holds_up_its_own_agent_only(
+    cli: CommandLine, broker: EmbeddedBroker
+) -> None:
+    asyncio.run(_made(broker, messages=1))
+    refused = cli("topics", "apply", "--json")
+    reasons = {row["topic"]: row["refused"] for row in refused.rows if row["state"] == "refused"}
+    assert reasons.keys() == {"messages", "comment-counts", "hardparts-read-model-changelog"}
+    assert all("another client created it" in reason for reason in reasons.values())
+    made = asyncio.run(_partitions(broker))
+    assert (made["user-events"], made[CHANGELOG], made["hardparts.errors"]) == (2, 2, 2)
+    # the others have their changelogs now, so the setting stays
+    assert "to keep it, declare 1 in the catalogue" in cli("topics", "plan").out
+    assert "workers go by the topics" not in cli("doctor").out
+
+
+def test_a_changelog_with_more_partitions_than_its_sources_is_left_alone(
+    cli: CommandLine, broker: EmbeddedBroker
+) -> None:
+    cli("topics", "apply").fine()
+
+    async def grown() -> None:
+        async with connect(Settings(broker=broker.url)) as admin:
+            await admin.grow(CHANGELOG, 3)
+
+    asyncio.run(grown())
+    assert cli("topics", "plan").fine().out == "nothing to do\n"
+    assert "topics: all" in cli("doctor").fine().out
+    with cli.running("worker") as worker:
+        assert worker.stdout
+        assert worker.stdout.readline().startswith("ready partitions=0,1 ")
+
+
+async def test_a_changelog_whose_agent_has_read_its_sources_is_made_again_by_force_only(
+    cli: CommandLine, broker: EmbeddedBroker
+) -> None:
+    (await asyncio.to_thread(cli, "topics", "apply")).fine()
+    group = AIOKafkaConsumer(bootstrap_servers=broker.bootstrap, group_id="hardparts", enable_auto_commit=False)
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    await admin.start()
+    await group.start()
+    try:
+        await admin.delete_topics([CHANGELOG])
+        group.assign([TopicPartition("user-events", 1)])
+        planned = (await asyncio.to_thread(cli, "topics", "plan", "--json")).rows
+        assert [(row["topic"], row["refused"]) for row in planned] == [(CHANGELOG, "")]
+        await group.commit({TopicPartition("user-events", 1): 3})
+    finally:
+        await group.stop()
+        await admin.close()
+    refused = await asyncio.to_thread(cli, "topics", "apply")
+    assert refused.code == 1
+    for said in (refused.out, (await asyncio.to_thread(cli, "doctor")).out):
+        assert "the state was in it: stop the workers" in said
+        assert "--force creates an empty one" in said
+    ended = (await asyncio.to_thread(cli, "worker")).failed(2)
+    assert f"changelogs missing: {CHANGELOG}: the state was in it" in ended
+    assert "topics apply" not in ended
+    (await asyncio.to_thread(cli, "topics", "apply", "--force")).fine()
+    assert "topics: all" in (await asyncio.to_thread(cli, "doctor")).fine().out
 
 
 def test_a_broker_that_is_not_there_is_named_at_once_and_one_that_hangs_is_given_up(
@@ -185,10 +257,39 @@ def test_more_partitions_of_an_ordered_topic_are_refused_with_the_share_of_keys_
 def test_fewer_partitions_and_more_for_an_agent_with_state_are_refused_even_when_forced(force: bool) -> None:  # O5
     (fewer,) = plan([WANTED], {"letters": TopicFound(7, 7, 1)}, IN_SYNC, force)
     assert "declare 7" in fewer.refused
-    for bound in (WANTED._replace(changelog_of="a"), WANTED._replace(read_by="a")):
-        (more,) = plan([bound], {"letters": TopicFound(5, 5, 1)}, IN_SYNC, force)
+    bound, changelog = WANTED._replace(read_by="a"), WANTED._replace(name="rows", changelog_of="a", config={})
+    found = dict.fromkeys(("letters", "rows"), TopicFound(5, 5, 1))
+    for more in plan([bound, changelog], found, IN_SYNC, force):
         assert "83% of keys would move" in more.refused
         assert "declare 5" in more.refused
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_nothing_grows_while_the_counts_of_an_agent_are_unequal(force: bool) -> None:
+    source = WANTED._replace(read_by="a", by_setting=True, config={})
+    changelog = source._replace(name="rows", changelog_of="a", read_by=None, ordered=False)
+    errors = WANTED._replace(name="errors", ordered=False, by_setting=True, config={})
+    output = errors._replace(name="parcels", ordered=True)
+    found = {"letters": TopicFound(7, 7, 1), "rows": TopicFound(6, 6, 1)}
+    found |= dict.fromkeys(("errors", "parcels"), TopicFound(5, 5, 1))
+    for setting, named in ((6, {"letters", "errors", "parcels"}), (7, {"rows", "errors", "parcels"})):
+        declared = [topic._replace(partitions=setting) for topic in (source, changelog, errors, output)]
+        refused = {one.topic: one.refused for one in plan(declared, found, {}, force)}
+        assert refused.keys() == named
+        assert all(refused.values())
+    # a second source that is missing is made as the changelog needs it
+    second = source._replace(name="more-letters")
+    plans = {one.topic: one.refused for one in plan([source, second, changelog], found, {}, force)}
+    assert plans["more-letters"] == ""
+    assert "keep the setting" in plans["letters"]
+
+
+def test_a_source_that_another_client_created_anew_fits_no_changelog() -> None:
+    source = WANTED._replace(read_by="a", by_setting=True, config={})
+    changelog = source._replace(name="rows", changelog_of="a", read_by=None, ordered=False)
+    found = {"letters": TopicFound(1, 1, 1), "rows": TopicFound(6, 6, 1)}
+    (difference,) = plan([source, changelog], found, {})
+    assert "Partition counts differ" in difference.refused
 
 
 @pytest.mark.parametrize("force", [False, True])

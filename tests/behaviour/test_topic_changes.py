@@ -139,8 +139,8 @@ def changes(cluster: OneCluster) -> TopicChanges:
         return {name: min(count, units[name]) for name, count in counts.items()}
 
     return TopicChanges(
-        cluster, Alerts(), started_with=dict.fromkeys(NAMES, 4), assigned=assigned, read=["events", "rows"],
-        keyed=["letters"],
+        cluster, Alerts(), started_with=dict.fromkeys(NAMES, 4), assigned=assigned, read=["events"],
+        changelogs=["rows"], keyed=["letters"],
     )  # fmt: skip
 
 
@@ -159,6 +159,30 @@ async def test_a_missing_topic_has_an_alert_until_it_is_back() -> None:
     await looked.look()
     assert looked._alerts.open == {}
     assert cluster.rejoined == 0  # aiokafka does that itself for a topic that was missing
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_nobody_is_told_to_create_a_missing_changelog() -> None:
+    cluster = OneCluster({"events": "first-events"})
+    looked = changes(cluster)
+    cluster.answers = [FOUR | {"rows": None}]
+    await looked.look()
+    remedy = looked._alerts.open["topics/rows"]["remedy"]
+    assert "topics apply" not in remedy
+    assert "A changelog that has lost rows" in remedy
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_changelog_with_more_partitions_is_no_problem_and_one_with_fewer_is() -> None:
+    cluster = OneCluster({"events": "first-events"})
+    looked = changes(cluster)
+    cluster.answers = [FOUR | {"rows": TopicSeen("first-rows", 6)}]
+    await looked.look()
+    assert looked._alerts.open == {}
+    cluster.answers = [FOUR | {"rows": TopicSeen("second-rows", 2)}]
+    await looked.look()
+    assert looked._alerts.open.keys() == {"partitions/rows"}
+    assert "Alert partitions" in looked._alerts.open["partitions/rows"]["remedy"]
 
 
 @pytest.mark.usefixtures("at_once")

@@ -29,12 +29,13 @@ async def refused(worker: Worker) -> str:
 
 @pytest.mark.parametrize("odd", ["source", "changelog"])
 async def test_unequal_partition_counts_are_refused(kafka: KafkaCluster, tmp_path: Path, odd: str) -> None:
+    count = 6 if odd == "source" else 3  # a changelog may have more
     async with Trial(kafka, tmp_path) as trial:
         topic = TEAM_EVENTS if odd == "source" else trial.changelog
         await requests.delete_topic(kafka.bootstrap, topic)
-        kafka.create_topics({topic: 6})
+        kafka.create_topics({topic: count})
         said = await refused(trial.worker("one"))
-    assert f"{topic} has 6" in said
+    assert f"{topic} has {count}" in said
     assert f"{USER_EVENTS} has 4" in said
     assert "hardparts topics plan" in said
 

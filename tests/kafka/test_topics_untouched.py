@@ -109,6 +109,22 @@ async def test_apply_on_an_empty_broker_makes_each_topic_as_declared(empty: Kafk
     assert await requests.cleanup_policies(empty.bootstrap, DECLARED) == DECLARED
 
 
+async def test_a_source_that_another_client_has_created_first_holds_up_its_own_agent_only(
+    empty: KafkaCluster, tmp_path: Path
+) -> None:
+    await requests.ask_and_create(empty.bootstrap, "user-events")
+    cli = CommandLine(f"kafka://{empty.bootstrap}", tmp_path, partitions="3")
+    refused = await asyncio.to_thread(cli, "topics", "apply")
+    assert refused.code == 1
+    assert "another client created it; if it is empty, delete it" in refused.out
+    held_up = {"user-events", "team-events", "hardparts-user-events-changelog"}
+    expected = dict.fromkeys(DECLARED.keys() - held_up, 3)
+    assert await requests.topics(empty.bootstrap) == expected | {"user-events": 1}
+    await requests.delete_topic(empty.bootstrap, "user-events")
+    (await asyncio.to_thread(cli, "topics", "apply")).fine()
+    assert await requests.topics(empty.bootstrap) == dict.fromkeys(DECLARED, 3)
+
+
 async def test_apply_on_three_brokers_gives_each_topic_its_replicas(kafka3: KafkaCluster, tmp_path: Path) -> None:
     kafka3.reset()
     cli = CommandLine(f"kafka://{kafka3.bootstrap}", tmp_path, partitions="3", replication="3")
