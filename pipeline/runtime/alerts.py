@@ -18,6 +18,8 @@ ATTEMPTS = 3
 PAUSE_S = 0.5
 EVENT_OPEN_S = 600.0
 """How long the alert about an event stays open: there is no condition whose end could close it."""
+SEEN_ANEW = ("topics/", "partitions/", "open-transaction/")
+"""Each process looks for these itself: the next one opens them again if they still hold."""
 
 
 class Alerts:
@@ -47,6 +49,12 @@ class Alerts:
             return
         log.warning("ALERT closed %s: %s", name, _line(about))
         self._send({"alert": name, "state": "closed", **about})
+
+    def closed_anew(self, name: str) -> None:
+        """Tell the webhook that `name` is over, although it wasn't opened here: a process that has ended may have left
+        it open.
+        """
+        self._send({"alert": name, "state": "closed"})
 
     def happened(self, name: str, **about: Any) -> None:
         """The alert `name` about an event: `close_events` closes it EVENT_OPEN_S after it has happened last."""
@@ -100,10 +108,13 @@ class Alerts:
         return True
 
     async def drain(self) -> None:
-        """The worker ends. Alerts about events are closed, since the next worker doesn't know of them; then wait for
-        those on their way, at most their time limit. What isn't sent by then is dropped.
+        """The process ends. Alerts about events are closed, since the next process doesn't know of them, and those that
+        it opens by itself; then wait for those on their way, at most their time limit. What isn't sent by then is
+        dropped.
         """
         self.close_events(math.inf)
+        for name in [name for name in self.open if name.startswith(SEEN_ANEW)]:
+            self.closed(name)
         if self._sending is None:
             return
         with contextlib.suppress(TimeoutError):

@@ -91,6 +91,7 @@ class App(faust.App):
         self._releasing = asyncio.Lock()
         self.ready_partitions: list[int] | None = None
         self.topic_changes: TopicChanges | None = None
+        self._looking: list[asyncio.Future[Any]] = []
         self.consumer_generation_id = 0
         self.web_port = listening_port(self.settings)
         session_s = self.settings.session_timeout_s
@@ -288,10 +289,11 @@ class App(faust.App):
         self.require_own_agents()
         await super().on_first_start()
         self.context.partitions.update(counts := await check_topics(self))
+        self.context.alerts.closed_anew("cluster")
         if (odd := odd_setting(self, counts)) is not None:
             log.warning("%s", odd)
         takeover = cast(Tables, self.tables).recovery
-        self.add_future(self.source_logs.watch())
+        self._looking.append(self.add_future(self.source_logs.watch()))
         self.add_future(measure_stalls(self.context.metrics.loop_stall))
         self.add_future(
             watch(
@@ -302,7 +304,7 @@ class App(faust.App):
             )
         )
         self.topic_changes = self._topic_changes(counts)
-        self.add_future(self.topic_changes.watch())
+        self._looking.append(self.add_future(self.topic_changes.watch()))
         if self.settings.dedup_horizon_s is not None:
             self.add_future(expire(self, self.settings.dedup_horizon_s))
 
@@ -332,6 +334,8 @@ class App(faust.App):
     async def _stop_consumer(self) -> None:
         await self._release()
         await super()._stop_consumer()
+        for looking in self._looking:  # they would open again what is closed here
+            looking.cancel()
         await self.context.alerts.drain()
         self.context.database.close()
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -10,6 +11,8 @@ from aiohttp.test_utils import TestServer
 
 from pipeline.runtime import alerts as module
 from pipeline.runtime.alerts import Alerts
+from tests.behaviour.place import Place
+from tests.kafka.webhook import Webhook
 
 Post = tuple[str, str]
 
@@ -110,3 +113,25 @@ async def test_alerts_go_on_after_a_drain(times):
             alerts.opened(str(number))
             await alerts.drain()
     assert len(posts) == times
+
+
+async def test_a_process_that_ends_closes_what_the_next_one_opens_again_by_itself():
+    posts: list[Post] = []
+
+    async def answer(name: str, state: str) -> int:
+        posts.append((name, state))
+        return 204
+
+    seen_anew = ["topics/events", "partitions/events", "open-transaction/events/0"]
+    async with webhook(answer) as alerts:
+        for name in ("blocked:a:0", *seen_anew):
+            alerts.opened(name)
+        await alerts.drain()
+    assert [name for name, state in posts if state == "closed"] == seen_anew
+
+
+async def test_a_worker_that_starts_closes_the_alert_about_the_cluster_that_ended_the_one_before(tmp_path: Path):
+    with Webhook() as told, Place(tmp_path, partitions=1, alert_webhook=told.url) as place:
+        for number in (1, 2):
+            assert await asyncio.to_thread(lambda: place.worker().stop()) == 0
+            assert (told.starts, told.received) == (number, [])

@@ -8,17 +8,26 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
+AT_START = {"alert": "cluster", "state": "closed"}
+
 
 class Webhook:
-    """`with Webhook() as webhook`: `url` takes JSON posts, `received` holds their bodies in order of arrival."""
+    """`with Webhook() as webhook`: `url` takes JSON posts, `received` holds their bodies in order of arrival, without
+    the one that every worker sends when it starts; `starts` is the number of those.
+    """
 
     def __init__(self) -> None:
         self.received: list[dict[str, Any]] = []
-        received = self.received
+        self.starts = 0
+        webhook = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if body == AT_START:
+                    webhook.starts += 1
+                else:
+                    webhook.received.append(body)
                 self.send_response(204)
                 self.end_headers()
 
