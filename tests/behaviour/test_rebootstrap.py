@@ -110,6 +110,7 @@ async def test_a_dead_address_is_tried_a_few_times_a_second_by_all_clients_of_a_
         shared = options | {"cluster_memory": ClusterMemory()}
         producers = [AIOKafkaProducer(**shared, enable_idempotence=True) for _ in range(10)]
         await asyncio.gather(*(producer.start() for producer in producers))
+        await asyncio.gather(*(producer.partitions_for(TOPIC) for producer in producers))  # else `send` gives up
         port = broker.port
         await asyncio.to_thread(broker.stop)
         async with Closed(port) as closed:
