@@ -21,7 +21,6 @@ from typing import Any, Literal, Self, TypeVar
 from aiokafka.errors import KafkaError
 
 from pipeline.kafka.patches import apply_patches
-from pipeline.ops.plan import IN_SYNC_MIN_FROM_REPLICAS
 from tests.kafka import requests
 from tests.kafka.jars import program
 from tests.kafka.properties import Node, server_properties
@@ -169,7 +168,7 @@ class KafkaCluster:
 
     def create_topics(self, topics: Mapping[str, int], config: Mapping[str, str] | None = None) -> None:
         """Create topics (name → partitions) as `topics apply` does; returns when each one has leaders."""
-        safe = {"min.insync.replicas": "2"} if self.replication >= IN_SYNC_MIN_FROM_REPLICAS else {}
+        safe = {"min.insync.replicas": "2"} if self.replication >= 3 else {}
         _run(requests.create_topics(self.bootstrap, topics, self.replication, {**safe, **(config or {})}))
 
     def reset(self) -> None:
