@@ -58,7 +58,7 @@ async def test_offsets_set_back_are_read_again_and_offsets_set_ahead_pass_over_n
             return [one["reason"] for one in (await pages.ready(worker))["blocked"]] == ["offsets-moved"]
 
         await until(held_up, 30, "it waits for a person")
-        assert "records 6 to 8 would be passed over" in worker.end_of_log(100_000)
+        await until(lambda: "records 6 to 8 would be passed over" in worker.end_of_log(100_000), 10, "it says so")
         await trial.stop(worker)
         assert (await trial.committed())[USER_EVENTS, 0] == 9, "what a person has set is still there"
 
