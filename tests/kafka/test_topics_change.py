@@ -125,7 +125,7 @@ async def test_workers_go_on_when_a_source_gets_more_partitions(
                 await said(worker, f"ALERT opened partitions/{USER_EVENTS}: ")
                 (problem,) = (await pages.ready(worker))["topics"]
                 assert (problem["topic"], problem["partitions"], problem["in_use"]) == (USER_EVENTS, 5, 4)
-                assert "Partition counts differ" in problem["remedy"]
+                assert "Alert partitions" in problem["remedy"]
             await feed.more(3000)  # longer than two looks
             assert [len(trial.takeovers(worker)) for worker in (one, two)] == takeovers, "they were interrupted"
 
