@@ -84,8 +84,8 @@ class Starting:
                 was, now = unit.turn.topics.get(tp.topic), topic_ids.get(tp.topic)
                 another = bool(was and now and was != now)
                 at = unit.turn.positions.get(tp.topic) if believed and not another else None
-                chosen = start(committed[tp], Known(at, empty, bool(unit.agent.views)), beginnings[tp], ends[tp])
                 group = committed[tp]
+                chosen = start(group, Known(at, empty, bool(unit.agent.views)), beginnings[tp], ends[tp])
                 offset = None if group is None else group.offset
                 said = "made again" if another and chosen.said in ("", "foreign") else chosen.said
                 places[tp] = Place(said, offset, at, chosen.offset, chosen.wanted)

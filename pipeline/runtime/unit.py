@@ -411,7 +411,7 @@ class Unit:
             closings += 1
             self._after = self._after.recorded(
                 self.positions | until(count), self.owner.fence, self.context.now_ms(), place
-            )  # fmt: skip
+            )
             return self._after.row()
 
         end = await self.owner.append_rows(
