@@ -101,15 +101,20 @@ def audit_record(
 ) -> Outbound:
     """A record for the audit topic: JSON that names what happened and to which record."""
     body = {
-        "kind": kind,
+        "kind": text(kind),
         "agent": failing.agent,
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
         "at_ms": now_ms,
-        **{name: text(value) for name, value in fields.items()},
+        **{text(name): text(value) for name, value in fields.items()},
     }
-    headers = {**_source(record), "hp-source-group": failing.group, "hp-agent": failing.agent, "hp-audit-kind": kind}
+    headers = {
+        **_source(record),
+        "hp-source-group": failing.group,
+        "hp-agent": failing.agent,
+        "hp-audit-kind": text(kind),
+    }
     encoded = [(name, value.encode()) for name, value in headers.items()]
     return Outbound(topic, None, record.timestamp, record.key, orjson.dumps(body), encoded)
 

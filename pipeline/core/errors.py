@@ -7,7 +7,9 @@
     ├── OwnershipLost     another owner has taken this unit; nothing of ours may be written any more
     └── Misconfigured     ours, found at start: names the place and the remedy
 
-Anything else that a handler raises is a bug of the handler: the agent's policy decides.
+Anything else that a handler raises is a bug of the handler: the agent's policy decides. So are SystemExit,
+MemoryError, RecursionError, a CancelledError or GeneratorExit of its own, and every other BaseException; only
+KeyboardInterrupt, which is Ctrl-C, ends the worker.
 """
 
 from collections.abc import Iterable
@@ -20,13 +22,16 @@ class HardpartsError(Exception):
 class Reject(HardpartsError):
     """The record can't be processed, however often it is tried; it goes to the error topic.
 
-    message: one line for people. explain: further lines, one a failure.
+    message: one line for people. explain: further lines, one a failure. What isn't text is written as its text.
     """
+
+    message: str = ""
+    explain: tuple[str, ...] = ()
 
     def __init__(self, message: str, explain: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.message = message
-        self.explain = tuple(explain)
+        self.explain = (explain,) if isinstance(explain, str) else tuple(explain)
 
 
 class Blocking(HardpartsError):
@@ -34,6 +39,9 @@ class Blocking(HardpartsError):
 
     dependency: what is away, e.g. "database"; it is the `reason` of the blocked metric and of the alert.
     """
+
+    message: str = ""
+    dependency: str = "dependency"
 
     def __init__(self, message: str, dependency: str = "dependency") -> None:
         super().__init__(message)

@@ -108,6 +108,5 @@ class Event(_Coordinates):
 def event_class_of(handler: Any) -> type[Event]:
     """The Event subclass that a handler's first parameter is annotated with; Event itself without an annotation."""
     hints = get_type_hints(handler)
-    parameters = handler.__code__.co_varnames[: handler.__code__.co_argcount]
-    hint = hints.get(parameters[0]) if parameters else None
+    hint = hints.get(next(iter(inspect.signature(handler).parameters), ""))
     return hint if isinstance(hint, type) and issubclass(hint, Event) else Event

@@ -1,25 +1,27 @@
 """Steps 3 and 4: is this candidate new, and what do the effects of its handler amount to."""
 
-import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
+from types import GeneratorType
 
 from pipeline.core.agent import Definition
 from pipeline.core.contract import Contract
-from pipeline.core.effects import Audit, Effect, Outside, Publish, Upsert
+from pipeline.core.effects import EFFECTS, Audit, Effect, Outside, Publish, Upsert
 from pipeline.core.errors import Blocking, Reject
 from pipeline.core.event import ReadOnly
+from pipeline.core.failure import class_of, describe, lines, name, part, said, stack_of
 from pipeline.core.idempotence import derived_msg_id, mark_value, same_content
 from pipeline.core.outcome import Applied, Blocked, Candidate, Conflict, Duplicate, Rejected, Rejection
-from pipeline.core.record import Outbound
+from pipeline.core.record import Outbound, Record
 from pipeline.core.state import State
+from pipeline.core.tables import Tables
 from pipeline.core.views import Claims
 
-STACK_CHARS_MAX = 4000
 _NO_HEADERS: list[tuple[str, bytes]] = []
 new = tuple.__new__
 """Makes a named tuple in half the time of its constructor; this is the inner loop of a worker."""
 KEY_BYTES_SMALL = 1000
+NO_TABLES = Tables()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,27 @@ def conclude(
     contracts: Mapping[str, Contract],
     limits: Limits,
     now_ms: int = 0,
+    tables: Tables = NO_TABLES,
 ) -> Applied:
     """The handler's effects and writes as outputs and rows; raises Reject when they don't fit the broker.
 
     now_ms: the worker's clock, for the mark: a record that is old when it is applied is remembered as long as others.
+    tables: of the SQL read model.
+
+    All that the later steps take from the handler is judged here, so that a bad effect is a bug of the handler and they
+    can't fail on it. What raises (any exception; `failed` says what it means):
+
+    - a result that is neither None nor an iterable of effects: a text, a number, a dict, one effect without a list, a
+      coroutine of a handler that isn't `async`; None among the effects; whatever a generator raises midway
+    - Publish: a topic that isn't among the agent's outputs; data that its contract or JSON doesn't take: NaN, keys that
+      aren't text, lone surrogates, integers beyond 64 bits, nesting too deep, objects
+    - Upsert: a table or column that the read model doesn't declare, the primary key or a needed column left out,
+      `greatest` of something else than a written column, NaN. What the database doesn't take shows when it is written:
+      see pipeline.runtime.refusals
+    - Audit, Outside: parts of the wrong type. Texts of an Audit may be anything; they are made printable and cut
     """
+    if type(effects) is not list and type(effects) is not GeneratorType and effects is not None:
+        _require_effects(effects)
     event = candidate.event
     outputs: list[Outbound] = []
     others: list[Effect] = []
@@ -72,7 +90,7 @@ def conclude(
             outputs.append(_outbound(candidate, effect, position, agent, contracts, limits))
         else:
             others.append(effect)
-    upserts, audits, outside = _sorted(others, agent) if others else _NO_OTHERS
+    upserts, audits, outside = _sorted(others, agent, tables) if others else _NO_OTHERS
     writes = state.writes
     writes[candidate.mark] = mark_value(max(event.timestamp_ms, now_ms), candidate.digest, state.sets)
     rows = tuple(writes.items())
@@ -89,21 +107,34 @@ Others = tuple[tuple[Upsert, ...], tuple[Audit, ...], tuple[Outside, ...]]
 _NO_OTHERS: Others = ((), (), ())
 
 
-def _sorted(effects: Iterable[Effect], agent: Definition) -> Others:
+def _sorted(effects: Iterable[Effect], agent: Definition, tables: Tables) -> Others:
     """Effects that aren't published, by kind."""
     upserts: list[Upsert] = []
     audits: list[Audit] = []
     outside: list[Outside] = []
     for effect in effects:
         if isinstance(effect, Upsert):
-            upserts.append(effect)
+            upserts.append(tables.fitted(effect))
         elif isinstance(effect, Audit):
-            audits.append(effect)
+            audits.append(Audit(*effect))
         elif isinstance(effect, Outside):
-            outside.append(_claimable(effect, outside, agent))
+            outside.append(_claimable(Outside(*effect), outside, agent))
         else:
             raise TypeError(f"a handler returns effects, not {type(effect).__name__}")
     return tuple(upserts), tuple(audits), tuple(outside)
+
+
+def _require_effects(result: object) -> None:
+    """TypeError unless a handler's result may hold effects; some that don't are empty and would pass for none."""
+    kind = type(result).__name__
+    if isinstance(result, EFFECTS):
+        raise TypeError(f"a handler returns a list of effects, not one {kind}: put it into [ ]")
+    if isinstance(result, Awaitable):
+        if isinstance(result, Coroutine):
+            result.close()  # or Python warns that it was never awaited
+        raise TypeError(f"a handler returned {kind}, which has to be awaited: declare it with `async def`")
+    if isinstance(result, str | bytes | Mapping) or not isinstance(result, Iterable):
+        raise TypeError(f"a handler returns effects, not {kind}")
 
 
 def _outbound(
@@ -145,17 +176,24 @@ class UndeclaredOutput(Exception):
     """A handler published to a topic, or acted under a claim, that its agent doesn't declare."""
 
 
-def failed(candidate: Candidate, error: Exception, agent: Definition) -> Rejected | Blocked:
-    """Whose fault an exception is, decided by its type (E6)."""
-    record = candidate.record
-    if isinstance(error, Reject):
-        return Rejected(record, Rejection(type(error).__name__, error.message, error.explain))
-    if isinstance(error, Blocking):
-        return Blocked(record, error.dependency, error.message)
-    message = f"{type(error).__name__}: {error}"
-    if agent.blocking and isinstance(error, agent.blocking):
-        return Blocked(record, type(error).__name__, message)
-    stack = "".join(traceback.format_exception(error))[-STACK_CHARS_MAX:]
+def failed(candidate: Candidate, error: BaseException, agent: Definition) -> Rejected | Blocked:
+    """Whose fault an exception is, decided by its class alone, as in an `except` clause. Never raises: whatever it says
+    of itself is made bounded text first.
+    """
+    record, kind = candidate.record, type(error)
+    if issubclass(kind, Reject):
+        return Rejected(record, Rejection(class_of(error), said(part(error, "message")), lines(part(error, "explain"))))
+    if issubclass(kind, Blocking):
+        dependency = part(error, "dependency")
+        reason = "dependency" if dependency is None else name(dependency)
+        return Blocked(record, reason, said(part(error, "message")))
+    if any(declared in kind.__mro__ for declared in agent.blocking):
+        return Blocked(record, class_of(error), describe(error))
+    return as_bug(record, agent, class_of(error), describe(error), stack_of(error))
+
+
+def as_bug(record: Record, agent: Definition, error_class: str, message: str, stack: str = "") -> Rejected | Blocked:
+    """A bug of the handler: what becomes of the record is the agent's policy."""
     if agent.on_bug == "error-topic":
-        return Rejected(record, Rejection(type(error).__name__, message, stack=stack))
+        return Rejected(record, Rejection(error_class, message, stack=stack))
     return Blocked(record, "bug", message, stack)

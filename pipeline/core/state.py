@@ -43,17 +43,23 @@ class State:
         return view + self._suffix + b"\x00" + sub_key.encode()
 
     def get(self, row: bytes) -> bytes | None:
-        """The value of a row, or None."""
+        """The value of a row, or None. TypeError for a row that isn't bytes: see `row`."""
         if row in self.writes:
             return self.writes[row]
         if row in self._pending:
             return self._pending[row]
+        if type(row) is not bytes:
+            raise TypeError(f"a row key is bytes, not {type(row).__name__}")
         return self._stored(row)
 
     def put(self, row: bytes, value: bytes) -> None:
-        """Write a row."""
+        """Write a row. TypeError unless both are bytes."""
+        if type(row) is not bytes or type(value) is not bytes:
+            raise TypeError(f"a row is bytes, key and value, not {type(row).__name__} and {type(value).__name__}")
         self.writes[row] = value
 
     def delete(self, row: bytes) -> None:
-        """Delete a row."""
+        """Delete a row. TypeError unless its key is bytes."""
+        if type(row) is not bytes:
+            raise TypeError(f"a row key is bytes, not {type(row).__name__}")
         self.writes[row] = None

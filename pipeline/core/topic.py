@@ -1,9 +1,13 @@
 """A topic as the catalogue declares it."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.core.errors import Misconfigured
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +28,35 @@ class Topic:
     retention_ms: int | None = None
     config: tuple[tuple[str, str], ...] = ()
 
+    def __post_init__(self) -> None:
+        """Misconfigured for what no broker could serve: types are checked too, since nobody has to run mypy."""
+        given: Any = self
+        if not isinstance(given.name, str) or not _NAME.fullmatch(self.name) or self.name in (".", ".."):
+            raise Misconfigured(
+                f"a topic's name has 1 to 249 letters, digits, '.', '_' and '-', not {self.name!r:.100}"
+            )
+        where = f"topic {self.name!r}"
+        if self.key is not None and not (isinstance(given.key, str) and self.key):
+            raise Misconfigured(f"{where}: key is the name of a field of data, or None, not {self.key!r:.100}")
+        if not isinstance(self.owner, str):
+            raise Misconfigured(f"{where}: owner is a text, not {self.owner!r:.100}")
+        if self.partitions is not None and not (type(self.partitions) is int and self.partitions > 0):
+            raise Misconfigured(f"{where}: partitions is a number from 1, or None, not {self.partitions!r:.100}")
+        if not isinstance(self.compacted, bool):
+            raise Misconfigured(f"{where}: compacted is True or False, not {self.compacted!r:.100}")
+        if self.retention_ms is not None and not (type(self.retention_ms) is int and self.retention_ms >= -1):
+            raise Misconfigured(f"{where}: retention_ms is a number from -1, or None, not {self.retention_ms!r:.100}")
+        if not isinstance(given.config, tuple) or not all(map(_is_setting, self.config)):
+            raise Misconfigured(f'{where}: config is pairs of texts, (("max.message.bytes", "2000000"),)')
+
     @property
     def ordered(self) -> bool:
         """Whether the records of one key stay in order."""
         return self.key is not None
+
+
+def _is_setting(pair: object) -> bool:
+    return isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
 
 
 def cleanup_policies(config: Mapping[str, str]) -> frozenset[str]:
@@ -51,6 +80,9 @@ class Catalogue:
 
     def add(self, topic: Topic) -> Topic:
         """Declare one more topic."""
+        given: Any = topic
+        if not isinstance(given, Topic):
+            raise Misconfigured(f"a catalogue is made of Topic(…), not {given!r:.100}")
         known = self.topics.setdefault(topic.name, topic)
         if known is not topic:
             raise Misconfigured(f"topic {topic.name!r} is declared twice in the catalogue: keep one declaration")

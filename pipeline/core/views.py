@@ -20,6 +20,9 @@ class View:
     kind: ClassVar[str] = "view"
 
     def __post_init__(self) -> None:
+        given: Any = self.name
+        if not isinstance(given, str) or not given.isprintable():
+            raise Misconfigured(f"a view's name is a word of printable characters, not {self.name!r:.100}")
         if not self.name or self.name.startswith("_") or "\0" in self.name or "." in self.name:
             raise Misconfigured(f"a view's name is a word without '.', NUL or a leading '_', not {self.name!r}")
 
@@ -50,6 +53,11 @@ class MsgIdSet(View):
     """
 
     kind: ClassVar[str] = "msg-id set"
+
+    def __post_init__(self) -> None:
+        View.__post_init__(self)
+        if "," in self.name:
+            raise Misconfigured(f"a msg-id set's name has no comma, which parts the names in a mark: {self.name!r}")
 
     def of(self, state: State) -> "MsgIds":
         """The set of this event's key."""

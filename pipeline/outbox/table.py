@@ -13,7 +13,8 @@ from pipeline.outbox.connect import Source
 from pipeline.outbox.errors import DatabaseAway
 from pipeline.outbox.rows import Row, Waiting
 from pipeline.outbox.statements import Statements
-from pipeline.runtime.database import BIND_ERRORS, in_thread, reason_of
+from pipeline.runtime.database import BIND_ERRORS, in_thread
+from pipeline.runtime.refusals import reason_of
 
 ANSWER_TIMEOUT_S = 20.0
 IDS_MAX = 1_000

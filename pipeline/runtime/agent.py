@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pipeline.core.agent import Definition, HandlerFunction, OnBug, Unknown
+from pipeline.core.errors import Misconfigured
 from pipeline.core.topic import Topic
 from pipeline.core.views import View
 from pipeline.runtime.app import App
@@ -29,10 +30,14 @@ class Agent:
         blocking: tuple[type[BaseException], ...] = (),
         audit_repeats: bool = False,
     ) -> None:
+        if not isinstance(app, App):
+            raise Misconfigured(f"agent {name!r}: the first argument of Agent is the application, not {app!r:.100}")
         self.app = app
+        given: Any = {"sources": sources, "views": state, "outputs": outputs}  # Definition makes tuples of them
         self.definition = Definition(
-            name, tuple(sources), tuple(state), tuple(outputs), unknown, on_bug, blocking, audit_repeats
+            name, **given, unknown=unknown, on_bug=on_bug, blocking=blocking, audit_repeats=audit_repeats
         )
+        sources, outputs = self.definition.sources, self.definition.outputs
         app.declare(self.definition)
         if app.runs(name):
             channel = app.topic(*(topic.name for topic in sources), key_serializer="raw", value_serializer="raw")

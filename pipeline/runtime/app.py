@@ -75,6 +75,7 @@ class App(faust.App):
         read_model: MetaData | None = None,
         settings: Settings | None = None,
     ) -> None:
+        _require_arguments(catalogue, modules, read_model)
         apply_patches()
         self.settings = settings or read_settings()
         self.catalogue = catalogue
@@ -376,6 +377,16 @@ class App(faust.App):
             if name not in self._declared:
                 raise Misconfigured(f"no agent {name!r}: there are {', '.join(sorted(self._declared))}")
         return [self._declared[name] for name in names]
+
+
+def _require_arguments(catalogue: Any, modules: Any, read_model: Any) -> None:
+    """Misconfigured for arguments of App that would only fail when they are used."""
+    if not isinstance(catalogue, Catalogue):
+        raise Misconfigured(f"App(catalogue=…) takes a Catalogue, Catalogue.of([…]), not {catalogue!r:.100}")
+    if isinstance(modules, str) or not all(isinstance(name, str) for name in modules):
+        raise Misconfigured(f"App(modules=…) takes a list of the names of modules, not {modules!r:.100}")
+    if read_model is not None and not isinstance(read_model, MetaData):
+        raise Misconfigured(f"App(read_model=…) takes SQLAlchemy's MetaData of its tables, not {read_model!r:.100}")
 
 
 def app_version() -> str:

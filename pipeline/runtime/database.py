@@ -1,7 +1,8 @@
 """The SQL read model: idempotent upserts, one transaction a batch.
 
-Data that the database refuses is the record's fault: the transaction is rolled back and each offender is named, so that
-the batch is redone without it. Every other failure is the database's fault and blocks.
+When the database refuses rows, the transaction is rolled back, each row is tried by itself, and each offender is named
+with whose fault it is (pipeline.runtime.refusals), so that the batch is redone without it or waits at it. Every other
+failure is the database's fault and blocks the whole batch.
 """
 
 import asyncio
@@ -27,10 +28,12 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.core.effects import Upsert
 from pipeline.core.errors import Blocking, HardpartsError, Misconfigured
+from pipeline.core.tables import Columns, Tables
+from pipeline.runtime.refusals import Met, Refusal, Refusals, met_by, reason_of, shape_of
 
 CONNECT_TIMEOUT_S = 3
 SILENCE_MAX_S = 10
@@ -45,10 +48,10 @@ BIND_ERRORS = (OverflowError, UnicodeError)
 
 
 class UpsertsRejected(HardpartsError):
-    """The database refuses these rows: `reasons` maps the position of each to why."""
+    """The database refuses these rows: `reasons` maps the position of each, in order, to why."""
 
-    def __init__(self, reasons: dict[int, str]) -> None:
-        super().__init__(f"the database refuses {len(reasons)} rows: {next(iter(reasons.values()))}")
+    def __init__(self, reasons: dict[int, Refusal]) -> None:
+        super().__init__(f"the database refuses {len(reasons)} rows: {next(iter(reasons.values())).reason}")
         self.reasons = reasons
 
 
@@ -61,15 +64,18 @@ class Database:
         self._engine: Engine | None = None
         self._ready = False
         self._connecting = threading.Lock()
+        self.tables = tables_of(metadata)
+        self._refusals = Refusals()
 
-    async def write(self, upserts: Sequence[Upsert]) -> None:
+    async def write(self, upserts: Sequence[Upsert], origins: Sequence[object] = ()) -> None:
         """All of them, in order, in one transaction.
 
-        Raises Blocking when the database is away, UpsertsRejected when it refuses some of them.
+        origins: the event that each is of, where several may be of one. Raises Blocking when the database is
+        unavailable, UpsertsRejected when it refuses some of them.
         """
         if upserts:
             try:
-                await asyncio.wait_for(in_thread(lambda: self._write(upserts)), ANSWER_TIMEOUT_S)
+                await asyncio.wait_for(in_thread(lambda: self._write(upserts, origins or upserts)), ANSWER_TIMEOUT_S)
             except TimeoutError as error:
                 raise Blocking(f"no answer within {ANSWER_TIMEOUT_S:g} s", "database") from error
 
@@ -97,8 +103,8 @@ class Database:
         if self._engine is not None:
             self._engine.dispose()
 
-    def _write(self, upserts: Sequence[Upsert]) -> None:
-        reasons = self._guarded(lambda: self._all_at_once(upserts))
+    def _write(self, upserts: Sequence[Upsert], origins: Sequence[object]) -> None:
+        reasons = self._guarded(lambda: self._all_at_once(upserts, origins))
         if reasons:
             raise UpsertsRejected(reasons)
 
@@ -131,38 +137,49 @@ class Database:
         except SQLAlchemyError:  # another worker may have been quicker: then they are there the second time
             metadata.create_all(engine)
 
-    def _all_at_once(self, upserts: Sequence[Upsert]) -> dict[int, str]:
-        engine = self._connected()
+    def _all_at_once(self, upserts: Sequence[Upsert], origins: Sequence[object]) -> dict[int, Refusal]:
+        engine, written = self._connected(), []
         try:
             with engine.begin() as connection:
-                for _, run in groupby(upserts, key=_shape):  # rows of one statement, in order, in one call
+                for _, run in groupby(upserts, key=shape_of):  # rows of one statement, in order, in one call
                     same = list(run)
                     connection.execute(self._statement(same[0]), [dict(upsert.values) for upsert in same])
-        except (SQLAlchemyError, *BIND_ERRORS) as error:
-            if not _is_data_fault(error):
+                    written.append(same[-1])
+        except Exception as error:
+            if self._met(error, upserts[0]) is None:  # for any of them: it is about no row
                 raise
-            reasons = self._offenders(engine, upserts)
+            reasons = self._offenders(engine, upserts, origins)
             if not reasons:  # each row is fine by itself, so nothing is written and no record can be blamed
                 raise
             return reasons
+        self._refusals.passed(written)
         return {}
 
-    def _offenders(self, engine: Engine, upserts: Sequence[Upsert]) -> dict[int, str]:
+    def _offenders(self, engine: Engine, upserts: Sequence[Upsert], origins: Sequence[object]) -> dict[int, Refusal]:
         """Which rows the database refuses, each tried in a savepoint of a transaction that is rolled back."""
-        reasons: dict[int, str] = {}
         with engine.connect() as connection:
-            for position, upsert in enumerate(upserts):
+
+            def tried(upsert: Upsert) -> Met | None:
                 savepoint = connection.begin_nested()
                 try:
                     connection.execute(self._statement(upsert), dict(upsert.values))
                     savepoint.commit()
-                except (SQLAlchemyError, *BIND_ERRORS) as error:
+                except Exception as error:
                     savepoint.rollback()
-                    if not _is_data_fault(error):
+                    met = self._met(error, upsert)
+                    if met is None:
                         raise
-                    reasons[position] = reason_of(error)
+                    return met
+                return None
+
+            found = {at: met for at, upsert in enumerate(upserts) if (met := tried(upsert)) is not None}
+            judged = self._refusals.judge(upserts, found, origins, tried)
             connection.rollback()
-        return reasons
+        return judged
+
+    def _met(self, error: Exception, upsert: Upsert) -> Met | None:
+        assert self._metadata is not None  # or the statement would not have been made
+        return met_by(error, upsert, self._metadata.tables[upsert.table])
 
     def _erase(self, columns: set[str], key: str, dry_run: bool, found: dict[str, int]) -> None:
         with self._connected().begin() as connection:
@@ -189,13 +206,25 @@ class Database:
         return statement.on_conflict_do_update(index_elements=keys, set_=newer)
 
 
+def tables_of(metadata: MetaData | None) -> Tables:
+    """What a row of each declared table must have."""
+    found = {}
+    for name, table in (metadata.tables if metadata is not None else {}).items():
+        columns = list(table.columns)
+        filled_in = {table.autoincrement_column} if table.autoincrement_column is not None else set()
+        needed = [one.key for one in columns if not one.nullable and not _has_default(one) and one not in filled_in]
+        key = [one.key for one in table.primary_key.columns]
+        found[name] = Columns(frozenset(one.key for one in columns), frozenset(key), frozenset(needed))
+    return Tables(found)
+
+
+def _has_default(column: Column[Any]) -> bool:
+    return any(one is not None for one in (column.default, column.server_default, column.computed, column.identity))
+
+
 def _is(column: Column[Any], key: str) -> Any:
     """The condition that a column holds this key; as text where it isn't text, so that an index serves the others."""
     return column == key if isinstance(column.type, String) else column.cast(String) == key
-
-
-def _shape(upsert: Upsert) -> tuple[object, ...]:
-    return upsert.table, upsert.greatest, *upsert.values
 
 
 def _engine(url: URL) -> Engine:
@@ -230,29 +259,6 @@ def _begin_nothing(connection: Any, _record: object) -> None:
 
 def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")  # SQLite may not wait for a lock that a reader asks for later
-
-
-def _is_data_fault(error: Exception) -> bool:
-    """Whether the record is to blame: its data, its integrity or a value that can't be bound. What is unknown isn't."""
-    if isinstance(error, BIND_ERRORS):
-        return True
-    if not isinstance(error, DBAPIError):
-        return isinstance(error, StatementError)  # a value that can't be made ready for the driver
-    if error.connection_invalidated or isinstance(error, OperationalError):
-        return False
-    if isinstance(error, (IntegrityError, DataError)):
-        return True
-    state = str(getattr(error.orig, "sqlstate", None) or "")
-    if state:
-        return state.startswith(("22", "23"))
-    return any(word in str(error.orig) for word in ("binding parameter", "cannot adapt"))  # sqlite3's, psycopg's
-
-
-def reason_of(error: BaseException) -> str:
-    """What the driver said, in one line, without the statement's data."""
-    cause = getattr(error, "orig", None) or error
-    first_line = str(cause).strip().splitlines()[:1]
-    return f"{type(cause).__name__}: {first_line[0] if first_line else ''}"[:300]
 
 
 async def in_thread(work: Callable[[], None]) -> None:

@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from pipeline.core.agent import Definition
 from pipeline.core.contract import Contract
 from pipeline.core.decode import Decided
-from pipeline.core.outcome import Blocked, Candidate, Outcome, Rejected, Rejection
-from pipeline.core.settle import Limits, already_seen, conclude, failed
+from pipeline.core.outcome import Applied, Blocked, Candidate, Outcome, Rejected
+from pipeline.core.settle import NO_TABLES, Limits, already_seen, conclude, failed
 from pipeline.core.state import State
+from pipeline.core.tables import Tables
 from pipeline.runtime.demand import Demand
 from pipeline.runtime.engine_errors import ENGINE_ERRORS
 from pipeline.runtime.lanes import Lanes
@@ -18,6 +20,7 @@ from pipeline.runtime.outside import Outsider
 
 Place = tuple[str, int]
 """(topic, offset) of a record within its unit."""
+NOT_THE_HANDLERS = (KeyboardInterrupt, *ENGINE_ERRORS)
 
 
 class HandlerCancelled(Exception):
@@ -28,8 +31,12 @@ class HandlerCancelled(Exception):
 class Handling:
     """What steps 3 and 4 need of a unit.
 
-    stored: gives the look-up of stored rows. now_ms: the worker's clock, for marks. condemned: records that a later
-    step has found to be rejections.
+    stored: gives the look-up of stored rows. now_ms: the worker's clock, for marks. tables: of the SQL read model.
+    condemned: records of which a later step has found what becomes of them; one that blocks is tried again then.
+
+    Whatever a handler raises is judged here, BaseExceptions too (`failed`): sys.exit() in a handler would end the
+    worker again after each restart. Only what isn't the handler's goes through: KeyboardInterrupt, the engine's own
+    errors, and the cancellation or closing of the task that runs it.
     """
 
     unit: str
@@ -40,7 +47,8 @@ class Handling:
     stored: Callable[[], Callable[[bytes], bytes | None]]
     outsider: Outsider
     now_ms: Callable[[], int]
-    condemned: dict[Place, Rejection] = field(default_factory=dict)
+    tables: Tables = NO_TABLES
+    condemned: dict[Place, Rejected | Blocked] = field(default_factory=dict)
 
     @property
     def is_async(self) -> bool:
@@ -60,7 +68,7 @@ class Handling:
     ) -> tuple[list[Outcome], Blocked | None]:
         pending: dict[bytes, bytes | None] = {}
         outcomes: list[Outcome] = []
-        stored, agent, contracts, limits = self.stored(), self.agent, self.contracts, self.limits
+        stored, agent, contracts, limits, tables = self.stored(), self.agent, self.contracts, self.limits, self.tables
         now_ms = self.now_ms()
         for item in decided:
             if type(item) is not Candidate:
@@ -73,15 +81,15 @@ class Handling:
                 state = State(event.key, pending, stored, event.msg_id, mark)
                 try:
                     effects = agent.handlers[event.type](event, state)
-                    outcome = conclude(item, effects, state, agent, contracts, limits, now_ms)
-                except ENGINE_ERRORS:
+                    outcome = conclude(item, effects, state, agent, contracts, limits, now_ms, tables)
+                except NOT_THE_HANDLERS:
                     raise
-                except Exception as error:  # noqa: BLE001 - whose fault it is, is decided by its type
+                except BaseException as error:  # noqa: BLE001 - whose fault it is, is decided by its type
                     outcome = failed(item, error, agent)
-                    if type(outcome) is Blocked:
-                        return outcomes, outcome
                 else:
                     pending.update(outcome.rows)
+            if type(outcome) is Blocked:
+                return outcomes, outcome
             outcomes.append(outcome)  # type: ignore[arg-type]
         return outcomes, None
 
@@ -93,32 +101,60 @@ class Handling:
         if settled is not None:
             return settled
         state = State(item.event.key, pending, self.stored(), item.event.msg_id, mark)
+        running = asyncio.current_task()
         try:
-            handler = self.agent.handlers[item.event.type]
-            effects = handler(item.event, state)
-            if handler.is_async:
-                effects = [effect async for effect in effects] if hasattr(effects, "__aiter__") else await effects
-            applied = conclude(item, effects, state, self.agent, self.contracts, self.limits, self.now_ms())
-            return await self.outsider.act(applied) if applied.outside else applied
+            applied = await self._handled(item, state)
+        except NOT_THE_HANDLERS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as above
+            return self._blamed(item, error, running)
+        if not applied.outside:
+            return applied
+        try:
+            return await self.outsider.act(applied)
         except ENGINE_ERRORS:
             raise
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():  # the unit ends
-                raise
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above
+            return self._blamed(item, error, running)
+
+    async def _handled(self, item: Candidate, state: State) -> Applied:
+        handler = self.agent.handlers[item.event.type]
+        effects = handler(item.event, state)
+        if handler.is_async:
+            effects = [effect async for effect in effects] if hasattr(effects, "__aiter__") else await effects
+        return conclude(item, effects, state, self.agent, self.contracts, self.limits, self.now_ms(), self.tables)
+
+    def _blamed(self, item: Candidate, error: BaseException, task: asyncio.Task[Any] | None) -> Rejected | Blocked:
+        """What the error means for the record; raises it when the task that runs the handler is to end."""
+        if _ends(task, error):
+            raise error
+        if isinstance(error, asyncio.CancelledError):
             cancelled = HandlerCancelled("what the handler awaited was cancelled, and not by the unit's end")
             cancelled.__cause__ = error
-            return failed(item, cancelled, self.agent)
-        except Exception as error:  # noqa: BLE001 - as above
-            return failed(item, error, self.agent)
+            error = cancelled
+        return failed(item, error, self.agent)
 
-    def _settled(self, item: Candidate, mark: bytes | None) -> Outcome | None:
-        """What is known before the handler runs: a duplicate, a conflict, or a rejection of a later step."""
+    def _settled(self, item: Candidate, mark: bytes | None) -> Outcome | Blocked | None:
+        """What is known before the handler runs: a duplicate, a conflict, or what a later step has found."""
         seen = already_seen(item, mark)
         if seen is not None:
             return seen
         if self.condemned:
-            rejection = self.condemned.get((item.record.topic, item.record.offset))
-            if rejection is not None:
-                return Rejected(item.record, rejection)
+            place = item.record.topic, item.record.offset
+            found = self.condemned.get(place)
+            if type(found) is Blocked:
+                del self.condemned[place]
+            return found
         return None
+
+
+def _ends(task: asyncio.Task[Any] | None, error: BaseException) -> bool:
+    """Whether the task that runs the handler is being cancelled or closed; else the handler raised `error` itself."""
+    if isinstance(error, asyncio.CancelledError):
+        return task is None or task.cancelling() > 0
+    if isinstance(error, GeneratorExit):  # one that is closed isn't the current task any more
+        try:
+            return asyncio.current_task() is not task
+        except RuntimeError:  # no loop runs
+            return True
+    return False

@@ -9,6 +9,9 @@ from pipeline.core.outcome import Applied, Conflict, Duplicate, Outcome, Rejecte
 from pipeline.core.record import Outbound, Record
 from pipeline.runtime.context import Context
 
+KIND_CHARS_MAX = 100
+"""Of an audit record that has to be cut to fit its topic."""
+
 
 def outgoing(
     outcomes: Iterable[Outcome], context: Context, agent: Definition, attempts: int, first_failed_ms: int | None
@@ -66,6 +69,17 @@ def _audits(outcome: Applied, context: Context, agent: Definition) -> list[Outbo
 
 
 def _audit(kind: str, record: Record, failing: Failing, fields: dict[str, str], context: Context) -> Outbound:
-    """Without the key where the topic wouldn't take it: it says where the record is, and that mustn't wait."""
+    """Without the key, and then without its fields, where the topic wouldn't take it: it says where the record is, and
+    that mustn't wait.
+    """
+    limit = context.limits.record_bytes(context.audit_topic)
     audit = audit_record(context.audit_topic, kind, record, failing, fields, context.now_ms())
-    return audit if audit.size_bytes() <= context.limits.record_bytes(audit.topic) else audit._replace(key=None)
+    if audit.size_bytes() <= limit:
+        return audit
+    audit = audit._replace(key=None)
+    if audit.size_bytes() <= limit:
+        return audit
+    left_out = {"omitted": f"{len(fields)} fields"}
+    return audit_record(
+        context.audit_topic, kind[:KIND_CHARS_MAX], record, failing, left_out, context.now_ms()
+    )._replace(key=None)

@@ -14,7 +14,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Literal
 
 from pipeline.core.effects import Audit, Outside
+from pipeline.core.error_record import text
 from pipeline.core.errors import Blocking, InDoubt, Reject
+from pipeline.core.failure import name, stack_of
 from pipeline.core.outcome import Applied
 from pipeline.core.state import Row
 from pipeline.core.views import Claims
@@ -118,6 +120,7 @@ class Outsider:
         if state == IN_DOUBT or incarnation != self._incarnation or place in acting:
             return "in_doubt"
         self._context.crash.reach("after-claim")
+        task = asyncio.current_task()
         acting.add(place)  # stays when this task is cancelled: the next owner in this process must not repeat it
         try:
             await outside.act()
@@ -126,8 +129,14 @@ class Outsider:
         except (Blocking, Reject):
             await self._release(row)
             raise
-        except Exception:
-            log.exception("%s failed in a way that doesn't say whether it happened", outside.what)
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            raise
+        except BaseException as error:  # sys.exit() in an act would end the worker
+            if isinstance(error, GeneratorExit) and asyncio.current_task() is not task:  # closed, not raised by the act
+                raise
+            what = name(outside.what)
+            stack = text(stack_of(error))
+            log.error("%s failed in a way that doesn't say whether it happened: %s", what, stack)  # noqa: TRY400 - bounded
             return "in_doubt"
         return "done"
 

@@ -14,7 +14,7 @@ from itertools import chain
 from pipeline.core.agent import Definition
 from pipeline.core.decode import Decided, decode
 from pipeline.core.errors import Blocking, OwnershipLost
-from pipeline.core.outcome import Applied, Blocked, Candidate, Outcome, Rejection
+from pipeline.core.outcome import Applied, Blocked, Candidate, Outcome
 from pipeline.core.record import Batch, Record
 from pipeline.core.state import Row
 from pipeline.core.turn import TURN, Turn
@@ -29,6 +29,7 @@ from pipeline.runtime.outgoing import outgoing, upserts_of
 from pipeline.runtime.outside import Outsider
 from pipeline.runtime.ownership import OWNER_AGE_MAX_S, ChangelogLost, Owner, ProducerBroken
 from pipeline.runtime.publish import Partitioner, publish
+from pipeline.runtime.refusals import became
 from pipeline.runtime.store import Store, StoreDamaged, renewed
 from pipeline.runtime.timed import timed
 
@@ -89,7 +90,7 @@ class Unit:
         self._outsider = Outsider(claims, context, self.name, self._stored, self.record_rows)
         self._handling = Handling(
             self.name, agent, context.contracts, context.limits, context.demand, lambda: self.store.get,
-            self._outsider, context.now_ms,
+            self._outsider, context.now_ms, context.database.tables,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ the path of a record
@@ -159,10 +160,10 @@ class Unit:
     @timed
     async def publish(self, outcomes: Sequence[Outcome]) -> None:
         """Step 5: outputs, error and audit records, SQL rows; returns when all of it is acknowledged."""
-        upserts, _ = upserts_of(outcomes)
+        upserts, origins = upserts_of(outcomes)
         if upserts:
             with self.context.metrics.dependency.labels("database").time():
-                await self.context.database.write(upserts)
+                await self.context.database.write(upserts, origins)
         attempts, first_ms = self.head.attempts, self.head.first_failed_ms
         out = outgoing(outcomes, self.context, self.agent, attempts, first_ms)
         if outcomes:
@@ -446,10 +447,14 @@ class Unit:
         await self._retake(self)
 
     def _condemn(self, outcomes: Sequence[Outcome], refused: UpsertsRejected) -> None:
+        """Note what becomes of these records, up to the first that blocks: those behind it are tried again later."""
         _, origins = upserts_of(outcomes)
         for position, reason in refused.reasons.items():
             record = origins[position].record
-            self._handling.condemned[record.topic, record.offset] = Rejection("DataRefused", reason)
+            outcome = became(record, reason, self.agent)
+            self._handling.condemned[record.topic, record.offset] = outcome
+            if type(outcome) is Blocked:
+                break
 
     async def stop(self, deadline: float) -> None:
         """Finish the batch in hand if it ends before `deadline` (time.monotonic), else abandon it; release all."""

@@ -36,12 +36,12 @@ class FallibleDatabase(Database):
 
     failures: Failures
 
-    async def write(self, upserts: Sequence[Upsert]) -> None:
+    async def write(self, upserts: Sequence[Upsert], origins: Sequence[object] = ()) -> None:
         """As planned, or as it is."""
         failure = self.failures.next_call("database")
         if failure == "refused":
             raise Blocking("fault injected: refused", "database")
-        await super().write(upserts)
+        await super().write(upserts, origins)
         if failure == "reply lost":
             raise Blocking("fault injected: reply lost", "database")
 

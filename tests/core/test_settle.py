@@ -13,10 +13,12 @@ from pipeline.core.outcome import Blocked, Candidate, Conflict, Duplicate, Rejec
 from pipeline.core.record import StoredRecord
 from pipeline.core.settle import Limits, UndeclaredOutput, already_seen, conclude, failed
 from pipeline.core.state import State
+from pipeline.core.tables import Columns, Tables
 from pipeline.core.topic import Topic
 from tests.behaviour.small_agent import CONTRACTS
 
 SOURCE, OUTPUT, OTHER = Topic("user-events"), Topic("comment-counts"), Topic("messages")
+TABLES = Tables({"t": Columns(frozenset("ab"), frozenset("a"), frozenset())})
 LOADED = load_contracts(CONTRACTS)
 MSG_ID = "8700635f-1802-417e-89e7-595ad3600104"
 
@@ -41,7 +43,8 @@ def counted(count: object = 1, **more):
 
 def concluded(effects, item=None, state=None, limits=None):
     item = item or candidate()
-    return conclude(item, effects, state or State("1", {}, {}.get), definition(), LOADED, limits or Limits())
+    state, limits = state or State("1", {}, {}.get), limits or Limits()
+    return conclude(item, effects, state, definition(), LOADED, limits, tables=TABLES)
 
 
 def test_a_mark_tells_new_duplicate_and_conflict_apart():  # D3
