@@ -212,7 +212,6 @@ def test_a_reject_or_a_blocking_with_odd_parts_means_what_it_says(scene, kind, m
 @pytest.mark.parametrize(
     "result",
     ["text", "", b"", {}, {"a": 1}, 0, 5, False, 1.5, object(), [None], ["x"], [[]], Upsert("messages", {}), range(3)],
-    ids=repr,
 )
 def test_a_result_that_is_no_effects_is_a_bug(scene, result, kind, on_bug):
     assert (
