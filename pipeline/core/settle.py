@@ -80,7 +80,7 @@ def conclude(
       see pipeline.runtime.refusals
     - Audit, Outside: parts of the wrong type. Texts of an Audit may be anything; they are made printable and cut
     """
-    if type(effects) is not list and type(effects) is not GeneratorType and effects is not None:
+    if effects is not None and (kind := type(effects)) is not list and kind is not GeneratorType:
         _require_effects(effects)
     event = candidate.event
     outputs: list[Outbound] = []
