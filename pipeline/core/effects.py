@@ -110,7 +110,7 @@ EFFECTS = (Publish, Upsert, Audit, Outside)
 
 
 def publish(topic: Topic, type_: str, /, *, output: str | None = None, **data: Any) -> Publish:
-    """An event of `type_` with these fields for `topic`; `output` names it within its handler ."""
+    """An event of `type_` with these fields for `topic`; `output` names it within its handler."""
     if output is not None and type(output) is not str:
         raise TypeError(f"the output of a publish is a text, not {type(output).__name__}: it names the event for good")
     return tuple.__new__(Publish, (topic, type_, data, output))  # half the time of Publish(…)
