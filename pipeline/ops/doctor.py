@@ -33,6 +33,9 @@ CLOCK_FLOOR_S = 1_735_689_600  # 2025-01-01: an earlier clock was never set
 CLOCK_TIMEOUT_S = 5.0
 HELD_FOR_S = 3.0
 
+MAY_NOT_SEE = "this user may not see it, so it isn't known whether it exists: an ACL keeps it from us"
+GRANT = "grant Describe, or what a worker needs on it, to this user (docs/security.md)"
+
 Level = Literal["ok", "WARN", "FAIL"]
 
 
@@ -187,6 +190,9 @@ async def _cluster(settings: Settings, app: App | None, reached: Finding) -> lis
 
 async def _topics(app: App, admin: Admin, found: dict[str, TopicFound]) -> list[Finding]:
     wanted = catalogue(app)
+    hidden = await admin.hidden(topic.name for topic in wanted if topic.name not in found)
+    if hidden:
+        return [Finding(f"topic {name}", "FAIL", MAY_NOT_SEE, GRANT) for name in sorted(hidden)]
     names = [topic.name for topic in wanted]
     configs = await admin.configs(name for name in names if name in found)
     counts = {name: there.partitions for name, there in found.items()}

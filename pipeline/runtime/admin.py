@@ -13,7 +13,13 @@ from typing import Any, NamedTuple, TypeVar
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError, RequestTimedOutError, for_code
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    RequestTimedOutError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.types import Array, Boolean, Int8, Int16, Int32, Schema, String
@@ -78,6 +84,18 @@ class Admin:
             return found
 
         return await self._patiently(ask)
+
+    async def hidden(self, names: Iterable[str]) -> set[str]:
+        """Those of these topics that this user may not see, whether they exist or not: asked without a name, a broker
+        leaves them out.
+        """
+        wanted = sorted(set(names))
+
+        async def ask() -> set[str]:
+            found = await self._client.describe_topics(wanted)
+            return {one["topic"] for one in found if one["error_code"] == TopicAuthorizationFailedError.errno}
+
+        return await self._patiently(ask) if wanted else set()
 
     async def configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
         """topic → its settings as they are in force, defaults included."""

@@ -18,7 +18,7 @@ ATTEMPTS = 3
 PAUSE_S = 0.5
 EVENT_OPEN_S = 600.0
 """How long the alert about an event stays open: there is no condition whose end could close it."""
-SEEN_ANEW = ("topics/", "partitions/", "open-transaction/")
+SEEN_ANEW = ("topics/", "partitions/", "open-transaction/", "definitions")
 """Each process looks for these itself: the next one opens them again if they still hold."""
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.types import TP
 from mode import ServiceT
 from sqlalchemy import MetaData
@@ -18,7 +19,8 @@ from sqlalchemy import MetaData
 from pipeline.contracts.catalogue import load_contracts
 from pipeline.core.agent import Definition
 from pipeline.core.contract import Contract
-from pipeline.core.errors import Misconfigured
+from pipeline.core.errors import HardpartsError, Misconfigured
+from pipeline.core.membership import Introduction
 from pipeline.core.topic import Catalogue, Topic
 from pipeline.kafka.memory import ClusterMemory
 from pipeline.kafka.patches import apply_patches
@@ -32,6 +34,7 @@ from pipeline.runtime.crashpoints import CrashPoints
 from pipeline.runtime.database import Database
 from pipeline.runtime.demand import Demand
 from pipeline.runtime.expiry import expire
+from pipeline.runtime.membership import Definitions, blocked_units, introduce
 from pipeline.runtime.metrics import Metrics
 from pipeline.runtime.security import client_security, faust_credentials, refusal
 from pipeline.runtime.settings import Settings, read_settings
@@ -48,6 +51,8 @@ from pipeline.runtime.web import install, listening_port, require_free_port
 
 log = logging.getLogger("hardparts.app")
 
+SERVICES = ("faust", "mode", "pipeline")
+"""Loggers of Faust's services, ours among them: they log each step of a crash with its stack."""
 HEARTBEATS_A_SESSION = 5
 HEARTBEAT_MAX_S = 1.0
 """The others learn of a worker that leaves by their next heartbeat; until then its partitions stand still."""
@@ -95,6 +100,7 @@ class App(faust.App):
         self.topic_changes: TopicChanges | None = None
         self._looking: list[asyncio.Future[Any]] = []
         self.consumer_generation_id = 0
+        self._blocked: tuple[str, ...] = ()
         self.web_port = listening_port(self.settings)
         session_s = self.settings.session_timeout_s
         super().__init__(
@@ -255,7 +261,16 @@ class App(faust.App):
         """Stop the process with this error: going on would lose or repeat something."""
         if self.fatal_error is None:
             self.fatal_error = error
+            if isinstance(error, HardpartsError | KafkaError):  # it says all there is; how Faust is taken down doesn't
+                for name in SERVICES:
+                    logging.getLogger(name).setLevel(logging.CRITICAL + 1)
             self._crashing = asyncio.get_running_loop().create_task(self.crash(error))
+
+    @property
+    def trouble(self) -> tuple[float, str] | None:
+        """What keeps this worker from getting ready: since when (time.monotonic), and its text."""
+        group = getattr(self._consumer, "group", None)
+        return (group.trouble if group is not None else None) or cast(Tables, self.tables).recovery.trouble
 
     def note_ready(self, partitions: list[int]) -> None:
         """A takeover is done: these partition numbers run here (none is fine too)."""
@@ -294,16 +309,17 @@ class App(faust.App):
         self.context.alerts.closed_anew("cluster")
         if (odd := odd_setting(self, counts)) is not None:
             log.warning("%s", odd)
-        takeover = cast(Tables, self.tables).recovery
+        definitions, assignor = Definitions(self.context.alerts), cast(Assignor, self.assignor)
         self._looking.append(self.add_future(self.source_logs.watch()))
         self.add_future(measure_stalls(self.context.metrics.loop_stall))
         self.watch = Watch(
             self.units,
             self.cluster_memory,
             group_failure=cast(Any, self.consumer).group.failure,
-            takeover_trouble=lambda: takeover.trouble,
+            takeover_trouble=lambda: self.trouble,
             sources_silence=lambda: self.source_logs.silence,
             let_in=lambda: refusal(self.settings),
+            tell_differences=lambda: definitions.tell(assignor.differ),
         )
         self.add_future(self.watch.run())
         self.topic_changes = self._topic_changes(counts)
@@ -321,6 +337,10 @@ class App(faust.App):
             changelogs={self.changelog(agent) for agent in self.definitions},
             keyed={topic.name for agent in self.definitions for topic in agent.outputs if topic.ordered},
         )
+
+    def introduction(self) -> Introduction:
+        """What this worker says of itself when it joins the group; called by the consumer's thread."""
+        return introduce(self, app_version(), self._blocked)
 
     def on_webserver_init(self, web: Any) -> None:
         """Add our pages to Faust's web server."""
@@ -355,6 +375,7 @@ class App(faust.App):
 
     async def _release_units(self) -> None:
         self.ready_partitions = None
+        self._blocked = blocked_units(self.units)
         consumer = cast(Any, self._consumer)
         if consumer is None:
             return

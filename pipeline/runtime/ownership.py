@@ -29,7 +29,8 @@ from pipeline.core.state import Row
 
 REQUEST_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 30_000
-"""Then the broker aborts what nobody ended; until then it holds back readers of what is committed."""
+"""Then the broker aborts what nobody ended; until then it holds back readers of what is committed. A broker may allow
+less (transaction.max.timeout.ms)."""
 BATCH_BYTES_MAX = 900_000
 """One record batch; the broker's default limit is 1,048,588 bytes."""
 OWNER_AGE_MAX_S = 2 * 24 * 3600.0
@@ -60,6 +61,8 @@ class Owner:
     """
 
     TRANSACTIONAL = False
+    TRANSACTION_TIMEOUT_MIN_MS = 1_000
+    """It has no transactions; the broker wants a timeout all the same."""
 
     def __init__(self, producer: AIOKafkaProducer, unit: str, holds_lease: Callable[[], bool] = _always) -> None:
         self._producer = producer
@@ -72,14 +75,22 @@ class Owner:
 
     @classmethod
     async def take(
-        cls, bootstrap: Sequence[str], unit: str, security: dict[str, Any], holds_lease: Callable[[], bool] = _always
+        cls,
+        bootstrap: Sequence[str],
+        unit: str,
+        security: dict[str, Any],
+        holds_lease: Callable[[], bool] = _always,
+        transaction_timeout_ms: int = TRANSACTION_TIMEOUT_MS,
     ) -> Self:
-        """Become the owner of `unit`. Earlier owners are refused once this one has written where they write."""
+        """Become the owner of `unit`. Earlier owners are refused once this one has written where they write.
+
+        InvalidTransactionTimeout: the broker allows less.
+        """
         producer = AIOKafkaProducer(
             bootstrap_servers=list(bootstrap),
             client_id=unit,
             transactional_id=unit,
-            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            transaction_timeout_ms=transaction_timeout_ms,
             acks="all",
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             max_batch_size=BATCH_BYTES_MAX,

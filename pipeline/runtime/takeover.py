@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka.errors import ConsumerStoppedError, InvalidTransactionTimeout, KafkaError
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.types import TP
@@ -21,7 +21,7 @@ from mode import Service
 from pipeline.core.agent import Definition
 from pipeline.core.errors import HardpartsError, OwnershipLost
 from pipeline.core.turn import TURN, Turn
-from pipeline.runtime.ownership import Owner, ProducerBroken
+from pipeline.runtime.ownership import TRANSACTION_TIMEOUT_MS, Owner, ProducerBroken
 from pipeline.runtime.recovery import UNBOUNDED, RecoveryStalled, Restoring, restore
 from pipeline.runtime.standby import Standbys
 from pipeline.runtime.starting import Starting, claim, tell
@@ -48,6 +48,7 @@ class Takeover(Recovery):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._troubles: dict[object, tuple[float, str]] = {}
+        self._transaction_timeout_ms = TRANSACTION_TIMEOUT_MS
 
     @property
     def _owners(self) -> type[Owner]:
@@ -136,9 +137,10 @@ class Takeover(Recovery):
         app.in_recovery = True
         assigned = set(consumer.assignment())
         changelogs = {tp for tp in assigned if self._is_changelog_tp(tp)}
-        if changelogs:
-            await consumer.group.hold(changelogs)
-        taken = await self._patiently(lambda: self._own_all(assigned))
+        kept_still = changelogs | self._of_others(assigned)
+        if kept_still:
+            await consumer.group.hold(kept_still)
+        taken = await self._patiently(lambda: self._own_all(assigned - kept_still))
         units = [unit for unit, _ in taken]
         try:
             await self._patiently(lambda: self._run_all(taken))
@@ -148,7 +150,7 @@ class Takeover(Recovery):
         app.in_recovery = False
         if app.consumer_generation_id != generation:
             return  # one more assignment is on its way: its release, or else its takeover, stops these units
-        consumer.resume_partitions({tp for tp in assigned if tp not in changelogs})
+        consumer.resume_partitions(assigned - kept_still)
         self.completed.set()
         app.flow_control.resume()
         consumer.resume_flow()
@@ -212,6 +214,23 @@ class Takeover(Recovery):
             raise
         return list(zip(units, starts, strict=True))
 
+    def _of_others(self, assigned: set[TP]) -> set[TP]:
+        """Sources that are given to us, while their units are another worker's: who has a changelog partition owns the
+        unit. A leader of an older version goes topic by topic.
+        """
+        app, group = self.app, self.app.consumer.group
+        units: set[TP] = app.assignor.assigned_actives()
+        others = set()
+        for agent in app.definitions:
+            changelog = app.changelog(agent)
+            if group.has(changelog):
+                names = {topic.name for topic in agent.sources}
+                others |= {tp for tp in assigned if tp.topic in names and TP(changelog, tp.partition) not in units}
+        if others:
+            shown = ", ".join(f"{tp.topic}[{tp.partition}]" for tp in sorted(others))
+            log.warning("not read here, since other workers own the units: %s", shown)
+        return others
+
     async def _starts(self, units: Sequence[Unit], restored: Sequence[Restoring], assigned: set[TP]) -> list[Starting]:
         """Where each unit starts, by its changelog and by the group."""
         group = self.app.consumer.group
@@ -236,15 +255,31 @@ class Takeover(Recovery):
         with self._waiting_for(f"{unit}: waiting for ownership: {away}"):
             try:
                 async with asyncio.timeout(OWN_WITHIN_S):
-                    owner = await self._owners.take(
-                        app.context.bootstrap, unit, app.context.security, app.context.holds_lease
-                    )
+                    owner = await self._take(unit)
                     owners.append(owner)
                     owner.fence = uuid.uuid4().hex
                     end = await owner.append_rows(changelog, number, [[(OWNER, owner.fence.encode())]])
             except TimeoutError as error:
                 raise ProducerBroken(f"{unit}: no ownership within {OWN_WITHIN_S:.0f} s: {away}") from error
         return owner, end - 1
+
+    async def _take(self, unit: str) -> Owner:
+        """A producer whose transaction timeout is halved until the broker allows it; a refusal names no limit."""
+        context, owners = self.app.context, self._owners
+        while True:
+            timeout_ms = self._transaction_timeout_ms
+            try:
+                return await owners.take(context.bootstrap, unit, context.security, context.holds_lease, timeout_ms)
+            except InvalidTransactionTimeout as error:
+                less = max(timeout_ms // 2, owners.TRANSACTION_TIMEOUT_MIN_MS)
+                if less == timeout_ms:
+                    raise ProducerBroken(
+                        f"{unit}: the broker allows transactions of less than {timeout_ms} ms only: raise its setting "
+                        f"transaction.max.timeout.ms to {owners.TRANSACTION_TIMEOUT_MIN_MS} or more"
+                    ) from error
+                if self._transaction_timeout_ms == timeout_ms:  # else another unit has been quicker
+                    self._transaction_timeout_ms = less
+                    log.warning("transaction.max.timeout.ms of the broker is below %d: trying %d", timeout_ms, less)
 
     def _open(self, agent: Definition, number: int, fence: int) -> Restoring:
         app = self.app

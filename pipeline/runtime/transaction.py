@@ -26,6 +26,8 @@ class TransactionalOwner(Owner):
     """An Owner whose every write is part of a transaction; rows appended outside of one get one of their own."""
 
     TRANSACTIONAL = True
+    TRANSACTION_TIMEOUT_MIN_MS = 5_000
+    """With less, a large batch would be aborted and redone for ever."""
 
     def __init__(self, producer: AIOKafkaProducer, *args: Any) -> None:
         super().__init__(producer, *args)

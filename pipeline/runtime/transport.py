@@ -16,13 +16,14 @@ from aiokafka.errors import (
     CommitFailedError,
     ConsumerStoppedError,
     IllegalStateError,
+    KafkaConnectionError,
     KafkaError,
     NoError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
     RebalanceInProgressError,
 )
-from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.threads import MethodQueue
@@ -34,6 +35,7 @@ from pipeline.kafka.ends import uncommitted
 from pipeline.kafka.topic_ids import TopicSeen, see_topics
 from pipeline.runtime.chunks import chunks
 from pipeline.runtime.clock import lease_now_s
+from pipeline.runtime.joining import Joining
 from pipeline.runtime.readable import Unreadable, read_any_header_name
 from pipeline.runtime.security import DENIED
 from pipeline.runtime.topic_lives import TopicLives
@@ -48,6 +50,7 @@ OFFSETS_TIMEOUT_S = 10.0
 BEGINNING_TIMEOUT_S = 2.0
 """Meanwhile nothing else is fetched; without an answer the next fetch finds the same."""
 STILL_MEMBER = (NoError.errno, RebalanceInProgressError.errno)
+OF_MEMBERS = (JoinGroupRequest, SyncGroupRequest, HeartbeatRequest)
 CALLS_AT_ONCE = 5
 """Calls of the group's thread that may wait for the broker side by side: fetch, commit, a takeover's, a page's, and
 the watch of the sources' ends."""
@@ -90,6 +93,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         self.cursors: dict[TopicPartition, Cursor] = {}
         self.heartbeat_at_s = 0.0
         self.lives = TopicLives()
+        self.joining: Joining | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._seeks = 0
         self._unreadable: Unreadable | None = None
         self._outside: dict[TopicPartition, Fetched] = {}
@@ -109,6 +114,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         consumer._isolation_level = "read_committed"  # an aborted record was never written, whatever our guarantee is
         consumer._auto_offset_reset = "none"  # it would pass over records, or go back, without a word
+        subscribed = consumer._subscription
+        assign = subscribed.assign_from_subscribed
+        # A static member that is back with fewer sources is given what it had.
+        subscribed.assign_from_subscribed = lambda given: assign({tp for tp in given if tp.topic in subscribed.topics})
         settings = cast(Any, self.app).settings
         if settings.static_membership:
             consumer._group_instance_id = settings.instance
@@ -119,12 +128,22 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         await super().on_start()
         coordinator = self._ensure_consumer()._coordinator
         send = coordinator._send_req
+        settings = cast(Any, self.app).settings
+        cast(Any, self.app).assignor.ask_for_rebalance = coordinator.request_rejoin
+        static_session_s = settings.session_timeout_s if settings.static_membership else None
+        self.joining = joining = Joining(self._consumer, coordinator.group_id, static_session_s)
+        self._watching = asyncio.get_running_loop().create_task(joining.watch())
 
         async def noted(request: Any) -> Any:
             sent_at_s = lease_now_s()
+            if isinstance(request, JoinGroupRequest) and joining.failure is not None:
+                raise KafkaConnectionError("not joining again")  # we would drive out who has taken our place
             answer = await send(request)
             if isinstance(request, HeartbeatRequest | SyncGroupRequest) and answer.error_code in STILL_MEMBER:
                 self.heartbeat_at_s = sent_at_s
+                joining.joined()
+            elif isinstance(request, OF_MEMBERS):
+                joining.answered(answer.error_code, heartbeat=isinstance(request, HeartbeatRequest))
             return answer
 
         coordinator._send_req = noted
@@ -135,19 +154,19 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     async def on_thread_stop(self) -> None:
         """Leave the group, but don't wait long for a broker that doesn't answer."""
         await super(driver.AIOKafkaConsumerThread, self).on_thread_stop()
+        if self._watching is not None:
+            self._watching.cancel()
         if self._consumer is not None:
             await stopped(self._consumer.stop(), LEAVE_TIMEOUT_S)
 
     def failure(self) -> BaseException | None:
         """Why this process can't be a member of the group any more, if so: aiokafka only logs it."""
-        consumer = self._consumer
-        if consumer is None or consumer._closed:
-            return None
-        task = getattr(consumer._coordinator, "_coordination_task", None)
-        if task is None or not task.done() or task.cancelled():
-            return None
-        error: BaseException | None = task.exception()
-        return error
+        return self.joining.failure if self.joining is not None else None
+
+    @property
+    def trouble(self) -> tuple[float, str] | None:
+        """What has kept this process out of the group: since when (time.monotonic), and the last error's text."""
+        return self.joining.trouble if self.joining is not None else None
 
     async def fetch(self, partitions: set[TP], timeout_s: float) -> dict[TP, Fetched]:
         """What has arrived for these topic-partitions, waiting at most `timeout_s` for the first of it.
@@ -301,6 +320,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             client.force_metadata_update()
         return seen
 
+    def has(self, topic: str) -> bool:
+        """Whether the cluster has this topic of ours, as far as the client knows."""
+        return bool(self._ensure_consumer()._client.cluster.partitions_for_topic(topic))
+
     async def rejoin(self) -> None:
         """Ask the group for a rebalance: whoever is given a partition then takes it over anew."""
         await self.call_thread(self._rejoin)
@@ -328,6 +351,14 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             stable = await consumer.end_offsets(wanted)  # first: what comes between the two isn't held back
             high = await uncommitted(consumer).end_offsets(wanted, None)
         return {tp: LogEnds(stable[where], high[where]) for tp, where in zip(partitions, wanted, strict=True)}
+
+    async def commit(self, offsets: Any) -> bool:
+        """Commit what the units finished; nothing once the thread has crashed: the changelogs say it too."""
+        return not self.thread_loop.is_closed() and bool(await super().commit(offsets))
+
+    def _stopped_set(self) -> None:
+        if not self.thread_loop.is_closed():
+            super()._stopped_set()
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit; a failure is logged and tried again at the next interval: redo is harmless, a crash isn't."""

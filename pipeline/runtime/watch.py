@@ -32,7 +32,8 @@ class Watch:
 
     takeover_trouble: since when (time.monotonic) a takeover has been trying, and what is in its way. sources_silence:
     since when nobody tells where the sources end. let_in: asks the configured brokers whether they let us in; raises
-    Misconfigured. silence: what Kafka hasn't answered for longer than WAITING_MAX_S, acknowledgements apart.
+    Misconfigured. tell_differences: called each time, for the alert `definitions`. silence: what Kafka hasn't answered
+    for longer than WAITING_MAX_S, acknowledgements apart.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class Watch:
         takeover_trouble: Callable[[], tuple[float, str] | None],
         sources_silence: Callable[[], Silence | None],
         let_in: Callable[[], Awaitable[object]],
+        tell_differences: Callable[[], None] = lambda: None,
     ) -> None:
         self._units, self._cluster, self._alerts = units, cluster, units.context.alerts
         self._group_failure, self._takeover_trouble = group_failure, takeover_trouble
-        self._sources_silence, self._let_in = sources_silence, let_in
+        self._sources_silence, self._let_in, self._tell_differences = sources_silence, let_in, tell_differences
         self.silence: Silence | None = None
         self._asked_s = 0.0
 
@@ -64,6 +66,7 @@ class Watch:
                     return
                 self._look_at_kafka(now_s)
                 self._look_at_takeover(now_s)
+                self._tell_differences()
             looked_s = now_s
             self._alerts.close_events(now_s)
             if not self._waits(now_s) and self._units.context.holds_lease():  # cut off, a copy grows old

@@ -7,7 +7,7 @@ import asyncio
 import errno
 import logging
 import socket
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web as http
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -20,7 +20,6 @@ from pipeline.runtime.lag import Lag
 from pipeline.runtime.security import is_loopback
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.store import StoreFailed
-from pipeline.runtime.takeover import Tables
 from pipeline.runtime.token import HEADER, shows
 from pipeline.runtime.unit import Unit
 
@@ -97,14 +96,17 @@ class Pages:
         app = self._app
         partitions = app.ready_partitions
         if partitions is None:
-            trouble = cast(Tables, app.tables).recovery.trouble
+            trouble = app.trouble
             reason = "taking partitions over" + (f": {trouble[1]}" if trouble else "")
             return http.json_response({"ready": False, "reason": reason}, status=503)
         if app.watch is not None and (unanswered := app.watch.told()):
             return http.json_response({"ready": False, "reason": unanswered}, status=503)
         blocked = [head for unit in app.units if (head := _blocked(unit)) is not None]
         topics = [problem.about for problem in app.topic_changes.problems] if app.topic_changes is not None else []
-        return http.json_response({"ready": True, "partitions": partitions, "blocked": blocked, "topics": topics})
+        waits = {"trouble": app.trouble[1]} if app.trouble else {}  # a running unit whose producer can't be replaced
+        return http.json_response(
+            {"ready": True, "partitions": partitions, "blocked": blocked, "topics": topics, **waits}
+        )
 
     async def metrics(self, _: http.Request) -> http.Response:
         """Prometheus' text format; gauges are brought up to date first."""

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import InvalidTransactionTimeout
 from faust.types import TP
 
 from agents import topics
@@ -89,6 +90,32 @@ async def test_it_says_what_it_waits_for_and_gives_each_try_up_in_time(
     await asyncio.wait([trying])
     assert taking.trouble is None
     watching.cancel()
+
+
+@pytest.mark.parametrize(("guarantee", "allowed_ms"), [("at_least_once", 1_000), ("exactly_once", 6_000)])
+async def test_a_broker_that_allows_only_short_transactions_is_given_what_it_allows_or_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guarantee: str, allowed_ms: int
+) -> None:
+    """The embedded broker allows any; `tests/kafka/test_security.py` has one that doesn't."""
+    monkeypatch.setenv("HARDPARTS_PROCESSING_GUARANTEE", guarantee)
+    app, _ = application("127.0.0.1:1", tmp_path, monkeypatch)
+    asked: list[int] = []
+
+    async def take(*arguments: Any) -> Any:
+        asked.append(arguments[-1])
+        if arguments[-1] > allowed_ms:
+            raise InvalidTransactionTimeout
+        return "taken"
+
+    monkeypatch.setattr(Owner, "take", take)
+    assert await recovery(app)._take("waits/small/0") == "taken"
+    assert asked[0] == 30_000
+    assert asked[-1] <= allowed_ms
+    assert await recovery(app)._take("waits/small/1") == "taken"
+    assert asked[-1] == asked[-2], "it is remembered"
+    allowed_ms = 900
+    with pytest.raises(ProducerBroken, match=r"transaction\.max\.timeout\.ms"):
+        await recovery(app)._take("waits/small/2")
 
 
 async def test_cancelled_it_leaves_no_producer_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

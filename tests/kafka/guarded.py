@@ -62,6 +62,7 @@ class GuardedCluster(KafkaCluster):
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "allow.everyone.if.no.acl.found": "false",
             "super.users": "User:ANONYMOUS",  # the plaintext listener's user
+            "transaction.max.timeout.ms": "20000",  # less than a worker would like
         }
 
     def through_scram(self, mechanism: str = "SCRAM-SHA-512", password: str = PASSWORD) -> dict[str, str]:

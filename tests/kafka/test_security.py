@@ -82,9 +82,52 @@ async def test_a_worker_runs_with_the_documented_acls(
         await trial.start(one)
         report = await trial.verdict(await trial.write(generate(1, MIX)))
         said = one.log.read_text()
+    assert "transaction.max.timeout.ms of the broker is below 30000: trying 15000" in said
     assert report.figures["inputs"] == MIX.events
     assert report.figures["error records"] > 0
     assert PASSWORD not in said
+
+
+REVOKED = [
+    next(grant for command in ACLS for grant in grants(command) if str(grant) == wanted)
+    for wanted in ("Read topic user-events", f"Read group {USER}")
+]
+
+
+@pytest.mark.parametrize("grant", REVOKED, ids=str)
+async def test_a_read_grant_that_is_revoked_ends_a_running_worker_with_one_line(
+    guarded: GuardedCluster, trial: Named, grant: Grant
+) -> None:
+    worker = trial.worker("one")
+    await trial.start(worker)
+    async with without(guarded.bootstrap, grant):
+        await trial.write(generate(1, MIX))
+        if grant.resource == "--topic":
+            cli = command_line(guarded, trial.directory, **guarded.through_scram(), app_id=USER)
+            found = {row["check"]: row for row in (await asyncio.to_thread(cli, "doctor", "--json")).rows}
+            assert "may not see" in found[f"topic {grant.name}"]["detail"], found
+        assert await asyncio.to_thread(worker.process.wait, 60) == 1
+    said = worker.log.read_text()
+    assert "Traceback" not in said, said
+    assert "uthorization" in said.splitlines()[-1], said
+    assert grant.name in said.splitlines()[-1], said
+
+
+async def test_a_write_grant_on_the_changelog_that_is_revoked_is_named_by_the_ready_page(
+    guarded: GuardedCluster, trial: Named
+) -> None:
+    grant = next(one for command in ACLS for one in grants(command) if str(one) == f"Write topic {trial.changelog}")
+    worker = trial.worker("one")
+    await trial.start(worker)
+    async with without(guarded.bootstrap, grant):
+        await trial.write(generate(1, MIX))
+
+        async def named() -> bool:
+            return trial.changelog in str((await pages.ready(worker)).get("trouble"))
+
+        await until(named, 60, "the ready page names the changelog")
+    await trial.caught_up()
+    assert "trouble" not in await pages.ready(worker)
 
 
 async def test_all_agents_run_with_the_documented_acls(trial: Named) -> None:
