@@ -225,9 +225,12 @@ class Changelogs:
     async def apply_next(self, wanted: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Apply what has arrived of these, waiting a second at most; the last offset applied of each that moved.
 
-        Raises ChangelogTruncated, ChangelogFromNewerVersion, StoreFailed for the unit `at`.
+        Raises ChangelogTruncated, ChangelogFromNewerVersion, StoreFailed for the unit `at`; RecoveryStalled when the
+        client fetches no more, which it only logs.
         """
         applied = {}
+        if self._consumer._fetcher._fetch_task.done():
+            raise RecoveryStalled("the client has stopped fetching: the log has its reason above")
         for tp, arrived in (await self._consumer.getmany(*wanted, timeout_ms=1000, max_records=ROWS_AT_ONCE)).items():
             unit = self.at = self.units[tp]
             records = self._checked(unit, arrived)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer
@@ -13,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from pipeline.broker import EmbeddedBroker
 from pipeline.core.state import Row
 from pipeline.runtime.ownership import Owner
-from pipeline.runtime.recovery import UNBOUNDED, Restoring, restore
+from pipeline.runtime.recovery import UNBOUNDED, RecoveryStalled, Restoring, reading, restore
 from pipeline.runtime.standby import Standbys
 from pipeline.runtime.store import FENCE, Store, StoreUnusable
 from tests.behaviour.small_agent import small_agent
@@ -54,6 +55,20 @@ async def test_a_consumer_whose_stop_is_cancelled_inside_does_not_end_who_reads(
     await restore([broker.bootstrap], {}, [Restoring("agent/0", "changelog", 0, store, 1)], None)
     assert store.get(b"key") == b"value"
     assert stopped
+    store.close()
+
+
+async def test_a_client_that_has_stopped_fetching_is_replaced(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    """aiokafka only logs why its background task has ended; a standby would wait for it for ever."""
+    store = Store(tmp_path / "0")
+    copy = Restoring("agent/0", "changelog", 0, store, UNBOUNDED)
+    async with reading([broker.bootstrap], {}, [copy], None) as changelogs:
+        await changelogs.begin()
+        fetching = cast(Any, changelogs)._consumer._fetcher._fetch_task
+        fetching.cancel()
+        await asyncio.wait([fetching])
+        with pytest.raises(RecoveryStalled):
+            await changelogs.apply_next([copy.tp])
     store.close()
 
 
