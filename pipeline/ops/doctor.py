@@ -25,8 +25,10 @@ from pipeline.runtime.app import App
 from pipeline.runtime.check import lost_changelogs, set_partitions, unfit
 from pipeline.runtime.database import Database
 from pipeline.runtime.expiry import too_short
+from pipeline.runtime.ownership import Owner
 from pipeline.runtime.security import client_security, described, unencrypted
 from pipeline.runtime.settings import Settings
+from pipeline.runtime.transaction import TransactionalOwner
 
 CLOCK_OFF_MAX_S = 5.0
 CLOCK_FLOOR_S = 1_735_689_600  # 2025-01-01: an earlier clock was never set
@@ -35,6 +37,8 @@ HELD_FOR_S = 3.0
 
 MAY_NOT_SEE = "this user may not see it, so it isn't known whether it exists: an ACL keeps it from us"
 GRANT = "grant Describe, or what a worker needs on it, to this user (docs/security.md)"
+
+TRANSACTIONS = "transaction.max.timeout.ms"
 
 Level = Literal["ok", "WARN", "FAIL"]
 
@@ -173,6 +177,7 @@ async def _cluster(settings: Settings, app: App | None, reached: Finding) -> lis
         async with connect(settings, memory) as admin:
             found = await admin.topics()
             findings = [ok("broker", f"{address} answers, cluster {memory.cluster_id or 'without an id'}")]
+            findings += transactions(settings.exactly_once, await admin.broker_setting(TRANSACTIONS))
             if app is not None:
                 findings += await _topics(app, admin, found)
                 findings += await open_transactions(settings, _sources(app, found), memory)
@@ -186,6 +191,17 @@ async def _cluster(settings: Settings, app: App | None, reached: Finding) -> lis
     names = [name for name in found if app is not None and name in {topic.name for topic in app.all_topics()}]
     counts = {name: found[name].partitions for name in names}
     return [*findings, clock(settings, await _ahead_s(settings, counts, memory))]
+
+
+def transactions(exactly_once: bool, allowed_ms: str | None) -> list[Finding]:
+    """Whether a worker can own units there. allowed_ms: the broker's setting; None: it can't be asked for it."""
+    if allowed_ms is None or not allowed_ms.isdecimal():
+        return []
+    least = (TransactionalOwner if exactly_once else Owner).TRANSACTION_TIMEOUT_MIN_MS
+    detail = f"{TRANSACTIONS} of the broker is {allowed_ms}"
+    if int(allowed_ms) < least:
+        return [Finding("transactions", "FAIL", detail, f"raise it to {least} or more")]
+    return [ok("transactions", detail)]
 
 
 async def _topics(app: App, admin: Admin, found: dict[str, TopicFound]) -> list[Finding]:

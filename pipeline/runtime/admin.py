@@ -114,6 +114,22 @@ class Admin:
 
         return await self._patiently(ask)
 
+    async def broker_setting(self, name: str) -> str | None:
+        """A setting in force at one of the brokers; None when it has none of that name, or may not be asked."""
+
+        async def ask() -> str | None:
+            node = min(broker.nodeId for broker in self._client._client.cluster.brokers())
+            for answer in await self._client.describe_configs([ConfigResource(ConfigResourceType.BROKER, str(node))]):
+                for code, message, _, _, entries in answer.resources:
+                    if code:
+                        raise for_code(code)(message)
+                    return next((entry[1] for entry in entries if entry[0] == name), None)
+            return None
+
+        with suppress(Refused):
+            return await self._patiently(ask)
+        return None
+
     async def require_ids(self, group: str, transactional_id: str) -> None:
         """Refused when an ACL keeps the group or the transactional id from us; aiokafka would wait in silence."""
         for name, kind in ((group, GROUP), (transactional_id, TRANSACTION)):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.broker import EmbeddedBroker
-from pipeline.ops.doctor import clock
+from pipeline.ops.doctor import clock, transactions
 from pipeline.runtime.admin import connect
 from pipeline.runtime.settings import Settings
 from tests.behaviour.commandline import ROOT, CommandLine, Ended
@@ -117,6 +117,24 @@ def test_a_setting_that_is_not_what_the_topics_have_is_a_warning_with_the_right_
     assert found["partitions"]["remedy"] == "set HARDPARTS_PARTITIONS=2"
     assert not any(name.startswith("topic ") for name in found)
     assert "--force" not in cli("doctor", partitions="8").out
+
+
+@pytest.mark.parametrize(
+    ("exactly_once", "allowed_ms", "levels"),
+    [
+        (False, "900000", ["ok"]),
+        (False, "900", ["FAIL"]),
+        (True, "4000", ["FAIL"]),
+        (False, "4000", ["ok"]),
+        (True, None, []),
+    ],
+)
+def test_a_broker_that_allows_too_short_transactions_only_is_named(
+    exactly_once: bool, allowed_ms: str | None, levels: list[str]
+) -> None:
+    found = transactions(exactly_once, allowed_ms)
+    assert [finding.level for finding in found] == levels
+    assert all("transaction.max.timeout.ms" in finding.detail for finding in found)
 
 
 def test_a_contract_file_that_is_broken_is_named_with_its_place(cli: CommandLine, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ LONGEST_FIRST = (
     "test_rolling_restart", "test_rebootstrap", "test_changelog_tail", "test_crash_points", "test_topics_change",
     "test_kill", "test_broker_down", "test_replicas", "test_zombie", "test_blocked", "test_bad_link",
     "test_half_open_link",
+    "test_definitions_differ", "test_other_members",
     "test_start_refused", "test_security", "test_gateway", "test_source_truncated", "test_records_deleted",
     "test_open_transaction", "test_other_cluster", "test_offsets_moved", "test_topics_untouched", "test_join_leave",
     "test_standby", "test_error_topic", "test_expiry", "test_producer", "test_outbox", "test_hostile_on_kafka",

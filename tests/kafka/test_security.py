@@ -183,6 +183,9 @@ async def test_plain_lets_a_command_in(guarded: GuardedCluster, tmp_path: Path) 
     found = {row["check"]: row for row in (await asyncio.to_thread(cli, "doctor", "--json")).rows}
     assert found["broker"]["level"] == "ok", found
     assert found["security"]["detail"] == f"TLS, PLAIN as {USER}"
+    super_user = command_line(guarded, tmp_path)
+    found = {row["check"]: row for row in (await asyncio.to_thread(super_user, "doctor", "--json")).rows}
+    assert found["transactions"]["detail"] == "transaction.max.timeout.ms of the broker is 20000"
 
 
 def command_line(guarded: GuardedCluster, directory: Path, broker: str = "", **settings: str) -> CommandLine:
