@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka import TopicPartition
 
+from pipeline.closing import ended
 from pipeline.core.agent import Definition
 from pipeline.core.errors import Misconfigured
 from pipeline.core.settle import Limits
@@ -18,6 +18,7 @@ from pipeline.core.turn import row_bytes_max
 from pipeline.runtime.admin import Admin, BrokerAway, connect
 from pipeline.runtime.ownership import BATCH_BYTES_MAX
 from pipeline.runtime.settings import Settings
+from pipeline.signals import stop_signals
 
 if TYPE_CHECKING:
     from pipeline.runtime.app import App
@@ -85,13 +86,18 @@ def wait_until_fit(app: "App") -> bool:
 
     async def check() -> bool:
         loop, checking = asyncio.get_running_loop(), asyncio.ensure_future(check_topics(app))
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, checking.cancel)
+        stopping = asyncio.Event()
+        stop_signals.then(lambda: loop.call_soon_threadsafe(stopping.set))
+        waiting = asyncio.ensure_future(stopping.wait())
         try:
+            await asyncio.wait([checking, waiting], return_when=asyncio.FIRST_COMPLETED)
+            if stopping.is_set():
+                return False
             await checking
-        except asyncio.CancelledError:
-            return False
-        return True
+            return True
+        finally:
+            stop_signals.then(None)
+            await ended(checking, waiting)
 
     return asyncio.run(check())
 

@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import signal
 import sys
 
 from faust.worker import Worker
@@ -13,8 +14,19 @@ from pipeline.runtime.load import load_app
 from pipeline.runtime.repeats import quieten
 from pipeline.runtime.settings import read_settings
 from pipeline.runtime.web import require_free_port
+from pipeline.signals import stop_signals
 
 log = logging.getLogger("hardparts")
+
+
+class Process(Worker):
+    """Faust's worker. What stops it are the signals of the process: handlers of its own would come too late."""
+
+    def install_signal_handlers(self) -> None:
+        """Called when its loop runs: from here on a signal stops it in order."""
+        stop_signals.then(lambda: self.loop.call_soon_threadsafe(self._on_sigterm))
+        self.loop.add_signal_handler(signal.SIGUSR1, self._on_sigusr1)
+        self.loop.add_signal_handler(signal.SIGUSR2, self._on_sigusr2)
 
 
 def run_worker(*, instance: str | None, web_port: int | None, loglevel: int) -> int:
@@ -31,7 +43,7 @@ def run_worker(*, instance: str | None, web_port: int | None, loglevel: int) -> 
     app = load_app(settings)
     require_free_port(settings)
     make_state_dir(settings)
-    if not wait_until_fit(app):
+    if not wait_until_fit(app) or stop_signals.asked:
         return 0
     app.finalize()
     app.require_own_agents()
@@ -39,7 +51,7 @@ def run_worker(*, instance: str | None, web_port: int | None, loglevel: int) -> 
     gc.freeze()  # what is loaded now stays: collections needn't walk it
     gc.set_threshold(400_000, 20, 100)  # batches die young and whole; a collection in between walks them for nothing
     quieten()
-    worker = Worker(app, loglevel=loglevel, quiet=True, redirect_stdouts=False)
+    worker = Process(app, loglevel=loglevel, quiet=True, redirect_stdouts=False)
     worker.spinner = None  # it writes terminal codes into pipes
     status = 0
     try:
