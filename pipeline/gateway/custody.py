@@ -17,7 +17,7 @@ from pipeline.producer.link import KafkaLink, Link
 from pipeline.producer.message import Headers
 from pipeline.runtime.admin import client_options
 from pipeline.runtime.alerts import Alerts
-from pipeline.runtime.settings import Settings
+from pipeline.runtime.settings import AUTO, Settings
 
 log = logging.getLogger("hardparts.gateway")
 
@@ -174,6 +174,10 @@ def make_spill(settings: Settings) -> None:
     """The default spill directory is made; one that is named must be there, it may be a disk that isn't mounted."""
     if settings.spill_dir is not None:
         return
+    if settings.instance == AUTO:  # the custody of a slot that nobody takes again would never get to Kafka
+        raise Misconfigured(
+            f"HARDPARTS_INSTANCE={AUTO} is for workers: give the gateway a name that stays, or set HARDPARTS_SPILL_DIR"
+        )
     try:
         settings.spill.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -25,8 +25,9 @@ from pipeline.runtime.app import App
 from pipeline.runtime.check import lost_changelogs, set_partitions, unfit
 from pipeline.runtime.database import Database
 from pipeline.runtime.expiry import too_short
+from pipeline.runtime.instance import first_slot
 from pipeline.runtime.security import client_security, described, unencrypted
-from pipeline.runtime.settings import Settings
+from pipeline.runtime.settings import AUTO, Settings
 
 CLOCK_OFF_MAX_S = 5.0
 CLOCK_FLOOR_S = 1_735_689_600  # 2025-01-01: an earlier clock was never set
@@ -52,7 +53,8 @@ def ok(check: str, detail: str) -> Finding:
 
 async def examine(settings: Settings) -> list[Finding]:
     """Every check, those of the broker's side after the others; a broken one doesn't keep the rest from running."""
-    findings = [data_directory(settings), spill_directory(settings)]
+    given, settings = settings, first_slot(settings)
+    findings = [data_directory(settings), spill_directory(given)]
     app: App | None = None
     try:
         app = application(settings)
@@ -88,6 +90,8 @@ def data_directory(settings: Settings) -> Finding:
 def spill_directory(settings: Settings) -> Finding:
     """A real write where messages wait that Kafka hasn't confirmed; one that is named is not made here."""
     where = settings.spill
+    if settings.spill_dir is None and settings.instance == AUTO:
+        return ok("spill directory", "none with HARDPARTS_INSTANCE=auto: a gateway needs a name of its own")
     try:
         if settings.spill_dir is None:
             where.mkdir(parents=True, exist_ok=True)

@@ -25,13 +25,15 @@ from pipeline.kafka.patches import apply_patches
 from pipeline.runtime import erase
 from pipeline.runtime.alerts import Alerts
 from pipeline.runtime.assignor import Assignor
-from pipeline.runtime.check import check_topics, make_state_dir, odd_setting
+from pipeline.runtime.check import check_topics, odd_setting
 from pipeline.runtime.clock import lease_now_s
 from pipeline.runtime.context import Context
 from pipeline.runtime.crashpoints import CrashPoints
 from pipeline.runtime.database import Database
 from pipeline.runtime.demand import Demand
 from pipeline.runtime.expiry import expire
+from pipeline.runtime.identity import Identity, tell
+from pipeline.runtime.instance import adopt, take_instance
 from pipeline.runtime.metrics import Metrics
 from pipeline.runtime.security import client_security, faust_credentials
 from pipeline.runtime.settings import Settings, read_settings
@@ -262,7 +264,7 @@ class App(faust.App):
         agents = ",".join(definition.name for definition in self.definitions)
         web = f"http://{self.settings.web_host}:{self.web_port}"
         try:
-            print(f"ready partitions={shown} agents={agents} web={web}", flush=True)
+            print(f"ready partitions={shown} agents={agents} instance={self.settings.instance} web={web}", flush=True)
         except OSError as error:  # who read it is gone, or the disk behind it full: no reason to end
             log.warning("standard output takes nothing more: %s", error.strerror)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered mustn't fail at the end
@@ -285,7 +287,8 @@ class App(faust.App):
     async def on_first_start(self) -> None:
         """Check what the broker has before the first record is read."""
         require_free_port(self.settings)
-        make_state_dir(self.settings)
+        take_instance(self.settings)
+        adopt(self.settings, self._declared)
         self.require_own_agents()
         await super().on_first_start()
         self.context.partitions.update(counts := await check_topics(self))
@@ -321,6 +324,7 @@ class App(faust.App):
 
     def on_webserver_init(self, web: Any) -> None:
         """Add our pages to Faust's web server."""
+        tell(web.web_app, lambda: Identity(self.settings.app_id, self.context.cluster_id))
         install(self, web.web_app.router)
         erase.install(self, web.web_app.router)
 

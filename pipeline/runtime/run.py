@@ -9,10 +9,11 @@ import sys
 from faust.worker import Worker
 
 from pipeline.core.errors import Misconfigured
-from pipeline.runtime.check import make_state_dir, wait_until_fit
+from pipeline.runtime.check import wait_until_fit
+from pipeline.runtime.instance import adopt, take_instance, take_slot
 from pipeline.runtime.load import load_app
 from pipeline.runtime.repeats import quieten
-from pipeline.runtime.settings import read_settings
+from pipeline.runtime.settings import AUTO, read_settings
 from pipeline.runtime.web import require_free_port
 from pipeline.signals import stop_signals
 
@@ -34,7 +35,8 @@ def run_worker(*, instance: str | None, web_port: int | None, loglevel: int) -> 
     version or other settings are needed.
     """
     settings = read_settings(instance=instance, web_port=web_port)
-    os.environ["HARDPARTS_INSTANCE"] = settings.instance
+    # Where the application, which is loaded below, reads them.
+    os.environ["HARDPARTS_INSTANCE"] = take_slot(settings) if settings.instance == AUTO else settings.instance
     os.environ["HARDPARTS_WEB_PORT"] = str(settings.web_port)
     if sys.platform != "win32":
         import uvloop
@@ -42,7 +44,8 @@ def run_worker(*, instance: str | None, web_port: int | None, loglevel: int) -> 
         uvloop.install()
     app = load_app(settings)
     require_free_port(settings)
-    make_state_dir(settings)
+    take_instance(app.settings)
+    adopt(app.settings, (definition.name for definition in app.declared))
     if not wait_until_fit(app) or stop_signals.asked:
         return 0
     app.finalize()

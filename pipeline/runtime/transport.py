@@ -34,6 +34,7 @@ from pipeline.kafka.ends import uncommitted
 from pipeline.kafka.topic_ids import TopicSeen, see_topics
 from pipeline.runtime.chunks import chunks
 from pipeline.runtime.clock import lease_now_s
+from pipeline.runtime.instance import member_id
 from pipeline.runtime.readable import Unreadable, read_any_header_name
 from pipeline.runtime.security import DENIED
 from pipeline.runtime.topic_lives import TopicLives
@@ -110,7 +111,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._auto_offset_reset = "none"  # it would pass over records, or go back, without a word
         settings = cast(Any, self.app).settings
         if settings.static_membership:
-            consumer._group_instance_id = settings.instance
+            consumer._group_instance_id = member_id(settings)
         return consumer
 
     async def on_start(self) -> None:
