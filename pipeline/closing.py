@@ -16,16 +16,22 @@ async def ended(*tasks: asyncio.Future[Any], again_s: float = CANCEL_AGAIN_S) ->
     """Cancel them, and wait until each has ended; raises nothing of theirs.
 
     One cancel isn't enough: a dependency may swallow it, as `asyncio.wait_for` does before Python 3.12 when what it
-    waits for is done in the same moment. again_s: how long to wait before the next one.
+    waits for is done in the same moment. again_s: how long to wait before the next one. Who waits here and is cancelled
+    meanwhile still waits: what the tasks use may be closed afterwards.
     """
-    waiting = {task for task in tasks if not task.done()}
+    waiting, cancelled = {task for task in tasks if not task.done()}, None
     while waiting:
         for task in waiting:
             task.cancel()
-        _, waiting = await asyncio.wait(waiting, timeout=again_s)
+        try:
+            _, waiting = await asyncio.wait(waiting, timeout=again_s)
+        except asyncio.CancelledError as error:
+            cancelled, waiting = error, {task for task in waiting if not task.done()}
     for task in tasks:
         if not task.cancelled():
             task.exception()  # looked at: nobody else will
+    if cancelled is not None:
+        raise cancelled
 
 
 async def stopped(stopping: Coroutine[Any, Any, None], timeout_s: float = STOP_WITHIN_S) -> bool:

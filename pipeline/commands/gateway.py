@@ -28,7 +28,9 @@ def gateway(*, port: int | None, loglevel: str, broker: str | None, app: str | N
 
     from pipeline.gateway.server import serve
     from pipeline.ops.application import application
+    from pipeline.runtime.descriptors import raise_limit
 
+    raise_limit()  # one for each caller
     logging.basicConfig(
         level=getattr(logging, loglevel.upper()), format="[%(asctime)s] %(levelname)s %(name)s: %(message)s"
     )

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
+from pipeline.closing import ended
 from pipeline.core.errors import Misconfigured
 from pipeline.gateway.door import Taken
 from pipeline.gateway.measured import MeasuredLink
@@ -89,9 +90,7 @@ class Custody:
 
     async def stop(self) -> int:
         """Leave what Kafka doesn't take now in the spill; how many messages."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(*self._tasks)
         return await self.producer.stop(DRAIN_S)
 
     def load(self) -> Load:

@@ -20,6 +20,7 @@ from pipeline.ops.plan import other_count, plan
 from pipeline.ops.reading import reader
 from pipeline.ops.topics import catalogue
 from pipeline.producer import Limits, SpillUnusable, probe
+from pipeline.runtime import descriptors
 from pipeline.runtime.admin import Admin, TopicFound, connect
 from pipeline.runtime.app import App
 from pipeline.runtime.check import lost_changelogs, set_partitions, unfit
@@ -63,7 +64,7 @@ async def examine(settings: Settings) -> list[Finding]:
         findings.append(Finding("application", "FAIL", *_split(error)))
     findings += list(imports(settings))
     if app is not None:
-        findings += [contracts(app), await database(app)]
+        findings += [contracts(app), await database(app), open_files(app)]
     reached = way_to_the_brokers(settings)
     return [*findings, reached, *await _cluster(settings, app, reached)]
 
@@ -148,6 +149,17 @@ async def database(app: App) -> Finding:
     finally:
         target.close()
     return ok("database", "answers, tables are there")
+
+
+def open_files(app: App) -> Finding:
+    """The limit of open files, which a worker raises as far as it may, and what all units on one worker may need."""
+    settings = app.settings
+    units = sum(definition.sources[0].partitions or settings.partitions for definition in app.definitions)
+    wanted, limit = descriptors.needed(units, len(settings.brokers)), descriptors.attainable()
+    detail = f"up to {wanted} for {units} units on one worker, and {limit} are allowed"
+    if limit < wanted:
+        return Finding("open files", "WARN", detail, descriptors.remedy(wanted))
+    return ok("open files", detail)
 
 
 def way_to_the_brokers(settings: Settings) -> Finding:

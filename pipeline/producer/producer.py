@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from pipeline.closing import ended
 from pipeline.core.backoff import Backoff
 from pipeline.core.routing import partition_of
 from pipeline.kafka.memory import ClusterMemory, OtherCluster
@@ -256,9 +257,7 @@ class ReliableProducer:
         if timeout_s > 0:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.drained(), timeout_s)
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await ended(*self._tasks.values())
         self._tasks.clear()
         await self._link.close()
         left = self._buffer.load().messages

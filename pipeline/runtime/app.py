@@ -15,6 +15,7 @@ from faust.types import TP
 from mode import ServiceT
 from sqlalchemy import MetaData
 
+from pipeline.closing import ended
 from pipeline.contracts.catalogue import load_contracts
 from pipeline.core.agent import Definition
 from pipeline.core.contract import Contract
@@ -31,6 +32,7 @@ from pipeline.runtime.context import Context
 from pipeline.runtime.crashpoints import CrashPoints
 from pipeline.runtime.database import Database
 from pipeline.runtime.demand import Demand
+from pipeline.runtime.descriptors import too_low
 from pipeline.runtime.expiry import expire
 from pipeline.runtime.identity import Identity, tell
 from pipeline.runtime.instance import adopt, take_instance
@@ -295,21 +297,26 @@ class App(faust.App):
         self.context.alerts.closed_anew("cluster")
         if (odd := odd_setting(self, counts)) is not None:
             log.warning("%s", odd)
+        units = sum(counts[definition.sources[0].name] for definition in self.definitions)
+        if (few := too_low(units, len(self.settings.brokers))) is not None:
+            log.warning("%s", few)
         takeover = cast(Tables, self.tables).recovery
         self._looking.append(self.add_future(self.source_logs.watch()))
-        self.add_future(measure_stalls(self.context.metrics.loop_stall))
-        self.add_future(
-            watch(
-                self.units,
-                cast(Any, self.consumer).group.failure,
-                lambda: takeover.trouble,
-                lambda: self.cluster_memory.other,
+        self._looking.append(self.add_future(measure_stalls(self.context.metrics.loop_stall)))
+        self._looking.append(
+            self.add_future(
+                watch(
+                    self.units,
+                    cast(Any, self.consumer).group.failure,
+                    lambda: takeover.trouble,
+                    lambda: self.cluster_memory.other,
+                )
             )
         )
         self.topic_changes = self._topic_changes(counts)
         self._looking.append(self.add_future(self.topic_changes.watch()))
         if self.settings.dedup_horizon_s is not None:
-            self.add_future(expire(self, self.settings.dedup_horizon_s))
+            self._looking.append(self.add_future(expire(self, self.settings.dedup_horizon_s)))
 
     def _topic_changes(self, counts: dict[str, int]) -> TopicChanges:
         return TopicChanges(
@@ -338,8 +345,7 @@ class App(faust.App):
     async def _stop_consumer(self) -> None:
         await self._release()
         await super()._stop_consumer()
-        for looking in self._looking:  # they would open again what is closed here
-            looking.cancel()
+        await ended(*self._looking)  # they would open again what is closed here
         await self.context.alerts.drain()
         self.context.database.close()
 

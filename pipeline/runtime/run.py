@@ -10,6 +10,7 @@ from faust.worker import Worker
 
 from pipeline.core.errors import Misconfigured
 from pipeline.runtime.check import wait_until_fit
+from pipeline.runtime.descriptors import raise_limit
 from pipeline.runtime.instance import adopt, take_instance, take_slot
 from pipeline.runtime.load import load_app
 from pipeline.runtime.repeats import quieten
@@ -42,6 +43,7 @@ def run_worker(*, instance: str | None, web_port: int | None, loglevel: int) -> 
         import uvloop
 
         uvloop.install()
+    raise_limit()
     app = load_app(settings)
     require_free_port(settings)
     take_instance(app.settings)
