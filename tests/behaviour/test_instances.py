@@ -100,7 +100,7 @@ def test_workers_that_start_at_once_take_a_slot_each_and_find_it_again(place: Pl
     assert {path.name for path in (data / place.app_id).iterdir()} == SLOTS
 
 
-def test_the_lowest_slot_that_is_free_is_taken_also_by_the_flag(tmp_path: Path) -> None:
+def test_the_lowest_slot_that_is_free_is_taken(tmp_path: Path) -> None:
     cli = CommandLine("kafka://127.0.0.1:1", tmp_path, instance="auto")
     with ExitStack() as running:
         holders = []
