@@ -27,6 +27,7 @@ def gateway(*, port: int | None, loglevel: str, broker: str | None, app: str | N
     import uvloop
 
     from pipeline.gateway.server import serve
+    from pipeline.kafka.repeats import quieten
     from pipeline.ops.application import application
     from pipeline.runtime.descriptors import raise_limit
 
@@ -34,6 +35,7 @@ def gateway(*, port: int | None, loglevel: str, broker: str | None, app: str | N
     logging.basicConfig(
         level=getattr(logging, loglevel.upper()), format="[%(asctime)s] %(levelname)s %(name)s: %(message)s"
     )
+    quieten()
     application_ = application(settings_of(broker=broker, app=app, app_id=app_id, gateway_port=port))
     gc.collect()
     gc.freeze()  # what is loaded now stays: collections needn't walk it

@@ -8,14 +8,27 @@ id before it is used.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
+from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.conn import AIOKafkaConnection, create_conn
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
+from aiokafka.protocol.coordination import FindCoordinatorRequest
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from pipeline.closing import ended
@@ -36,6 +49,14 @@ BOOTSTRAP_WAIT_S = 1.0
 POLL_S = 0.05
 
 ConnectionId = tuple[Any, ConnectionGroup]
+_WATCHED = {FetchRequest: "fetch", HeartbeatRequest: "heartbeat", FindCoordinatorRequest: "coordinator"}
+"""What a consumer lives by; without an answer to these it is blind, or out of its group."""
+_NO_COORDINATOR = (
+    GroupLoadInProgressError.errno,
+    GroupCoordinatorNotAvailableError.errno,
+    NotCoordinatorForGroupError.errno,
+)
+"""Answers of a broker that can't do what the coordinator of a group does; the real one is looked for, for ever."""
 _BOOTSTRAP: ConnectionId = ("bootstrap", ConnectionGroup.DEFAULT)
 _FAILED = (OSError, KafkaError, TimeoutError)
 """What is expected of a connection. Anything else (ValueError on a bad SASL signature, UnicodeError on a bad host name)
@@ -43,16 +64,33 @@ is logged with its stack, and must not end the task for whose answer everybody w
 
 
 class RebootstrappingClient(AIOKafkaClient):
-    """In place of AIOKafkaClient. cluster_memory: shared by the clients of a process, given after it is made."""
+    """In place of AIOKafkaClient; what it has beside is given after it is made.
+
+    cluster_memory: shared by the clients of a process. password_file: holds the SASL password, read anew for each
+    connection; None: it is the one that the client was made with.
+    """
 
     _sync_task: Any
+    _sasl_plain_password: Any
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.cluster_memory = ClusterMemory()
+        self.password_file: Path | None = None
         self._unanswered_since_s: float | None = None
         self._asked_s = 0.0
         self._doors: WeakValueDictionary[tuple[ConnectionId, Address], asyncio.Lock] = WeakValueDictionary()
+
+    async def send(self, node_id: Any, request: Any, *, group: ConnectionGroup = ConnectionGroup.DEFAULT) -> Any:
+        """The answer to a request. Raises KafkaError."""
+        what = _WATCHED.get(type(request))
+        if what is None:
+            return await super().send(node_id, request, group=group)
+        with self.cluster_memory.contact.asking(self, what, node_id) as failed:
+            answer = await super().send(node_id, request, group=group)
+            if (code := getattr(answer, "error_code", 0)) in _NO_COORDINATOR:
+                failed(for_code(code)())
+            return answer
 
     # ------------------------------------------------------------------ whom to ask
 
@@ -64,7 +102,8 @@ class RebootstrappingClient(AIOKafkaClient):
             if answered is None:
                 await asyncio.sleep(POLL_S)
         if not answered:
-            raise KafkaConnectionError(str(self.cluster_memory.other or f"Unable to bootstrap from {self.hosts}"))
+            refused = self.cluster_memory.other or self.cluster_memory.contact.refusal
+            raise KafkaConnectionError(str(refused or f"Unable to bootstrap from {self.hosts}"))
         if self._sync_task is None:
             self._sync_task = self._loop.create_task(self._md_synchronizer())
 
@@ -79,8 +118,13 @@ class RebootstrappingClient(AIOKafkaClient):
             self._unanswered_since_s = now_s
         due_s = self._unanswered_since_s + REBOOTSTRAP_AFTER_S
         try:
-            await self._until_one_may_be_tried(due_s)
-            answered = await self._ask_known_then_bootstrap(cluster_metadata, topics, due_s)
+            with self.cluster_memory.contact.asking(self, "metadata", None):
+                await self._until_one_may_be_tried(due_s)
+                if not await self._ask_known_then_bootstrap(cluster_metadata, topics, due_s):
+                    raise NodeNotReadyError("no broker answers")
+            answered = True
+        except NodeNotReadyError:
+            answered = False
         finally:
             self._asked_s = time.monotonic()
         if answered:
@@ -221,7 +265,7 @@ class RebootstrappingClient(AIOKafkaClient):
                 max_idle_ms=self._connections_max_idle_ms,
                 sasl_mechanism=self._sasl_mechanism,
                 sasl_plain_username=self._sasl_plain_username,
-                sasl_plain_password=self._sasl_plain_password,
+                sasl_plain_password=self._password(),
                 sasl_kerberos_service_name=self._sasl_kerberos_service_name,
                 sasl_kerberos_domain_name=self._sasl_kerberos_domain_name,
                 sasl_oauth_token_provider=self._sasl_oauth_token_provider,
@@ -232,12 +276,21 @@ class RebootstrappingClient(AIOKafkaClient):
             except BaseException:
                 connection.close()
                 raise
-        except Exception:  # not CancelledError: giving up says nothing about the address
+        except Exception as error:  # not CancelledError: giving up says nothing about the address
             self.cluster_memory.silent(address)
+            self.cluster_memory.contact.connection_failed(address, error)
             raise
         connection._request_timeout = self._request_timeout_ms / 1000
         self.cluster_memory.answers(address)
+        self.cluster_memory.contact.connected()
         return connection, metadata
+
+    def _password(self) -> Any:
+        """The password as its file has it now: it may have been changed (rotated) since the client was made."""
+        if self.password_file is not None:
+            with contextlib.suppress(OSError, UnicodeDecodeError):  # being written: the one that we know may still do
+                self._sasl_plain_password = password_in(self.password_file) or self._sasl_plain_password
+        return self._sasl_plain_password
 
     def _usable(self, conn_id: ConnectionId) -> AIOKafkaConnection | None:
         connection = self._conns.get(conn_id)
@@ -265,3 +318,8 @@ class RebootstrappingClient(AIOKafkaClient):
 
     def _bootstrap_addresses(self) -> list[Address]:  # `hosts` shuffles them
         return [(host, port) for host, port, _ in self.hosts]
+
+
+def password_in(file: Path) -> str:
+    """The password that a file holds, without the line's end. Raises OSError, UnicodeDecodeError."""
+    return file.read_bytes().decode().rstrip("\r\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.core.errors import HardpartsError
+from pipeline.kafka.contact import Contact
 
 Address = tuple[str, int]
 """Host and port, as configured or as the cluster advertises it."""
@@ -54,7 +55,7 @@ class ClusterMemory:
 
     The first cluster id that a client sees is the process's cluster until it ends; with `kept_in`, a file, `recall` and
     `keep` make it the cluster of the processes after this one too. findings: how often a client has found it. other:
-    set while the bootstrap addresses lead to another cluster and none of them to ours.
+    set while the bootstrap addresses lead to another cluster and none of them to ours. contact: whether it answers.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class ClusterMemory:
         self.findings = 0
         self.cluster_id: str | None = None
         self.other: OtherCluster | None = None
+        self.contact = Contact()
 
     def recognise(self, answered: str | None, address: Address) -> None:
         """Compare the id that a broker told; raises OtherCluster.

@@ -5,6 +5,7 @@ the command line, the application, the reliable producer. A second call changes 
 """
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import aiokafka.admin.client
@@ -28,16 +29,23 @@ def apply_patches() -> None:
         module.AIOKafkaClient = RebootstrappingClient
     for kind, client in ((AIOKafkaAdminClient, "_client"), (AIOKafkaConsumer, "_client"), (AIOKafkaProducer, "client")):
         if not hasattr(kind.__init__, "__wrapped__"):
-            _take_cluster_memory(kind, client)
+            _take_more_options(kind, client)
 
 
-def _take_cluster_memory(kind: Any, client: str) -> None:
-    """Let `kind` be made with `cluster_memory=…`, for its client: aiokafka passes on only the options that it knows."""
+def _take_more_options(kind: Any, client: str) -> None:
+    """Let `kind` take what RebootstrappingClient has beside: aiokafka passes on only the options that it knows."""
     make = kind.__init__
 
     @functools.wraps(make)
-    def __init__(self: Any, *arguments: Any, cluster_memory: ClusterMemory | None = None, **options: Any) -> None:  # noqa: N807 - it is one
+    def __init__(  # noqa: N807 - it is one
+        self: Any,
+        *arguments: Any,
+        cluster_memory: ClusterMemory | None = None,
+        password_file: Path | None = None,
+        **options: Any,
+    ) -> None:
         make(self, *arguments, **options)
+        getattr(self, client).password_file = password_file
         if cluster_memory is not None:
             getattr(self, client).cluster_memory = cluster_memory
 

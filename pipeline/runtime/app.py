@@ -37,7 +37,7 @@ from pipeline.runtime.expiry import expire
 from pipeline.runtime.identity import Identity, tell
 from pipeline.runtime.instance import adopt, take_instance
 from pipeline.runtime.metrics import Metrics
-from pipeline.runtime.security import client_security, faust_credentials
+from pipeline.runtime.security import client_security, faust_credentials, refusal
 from pipeline.runtime.settings import Settings, read_settings
 from pipeline.runtime.source_logs import SourceLogs
 from pipeline.runtime.stall import measure_stalls
@@ -47,7 +47,7 @@ from pipeline.runtime.topic_changes import TopicChanges
 from pipeline.runtime.topics import SourceTopics, changelog_topic, own_topics
 from pipeline.runtime.transport import BatchTransport
 from pipeline.runtime.units import Units
-from pipeline.runtime.watch import watch
+from pipeline.runtime.watch import Watch
 from pipeline.runtime.web import install, listening_port, require_free_port
 
 log = logging.getLogger("hardparts.app")
@@ -92,6 +92,7 @@ class App(faust.App):
         self.block_cache = shared_cache()
         self.cluster_memory = ClusterMemory(kept_in=self.settings.cluster_file)
         self.fatal_error: BaseException | None = None
+        self.watch: Watch | None = None
         self._releasing = asyncio.Lock()
         self.ready_partitions: list[int] | None = None
         self.topic_changes: TopicChanges | None = None
@@ -303,16 +304,15 @@ class App(faust.App):
         takeover = cast(Tables, self.tables).recovery
         self._looking.append(self.add_future(self.source_logs.watch()))
         self._looking.append(self.add_future(measure_stalls(self.context.metrics.loop_stall)))
-        self._looking.append(
-            self.add_future(
-                watch(
-                    self.units,
-                    cast(Any, self.consumer).group.failure,
-                    lambda: takeover.trouble,
-                    lambda: self.cluster_memory.other,
-                )
-            )
+        self.watch = Watch(
+            self.units,
+            self.cluster_memory,
+            group_failure=cast(Any, self.consumer).group.failure,
+            takeover_trouble=lambda: takeover.trouble,
+            sources_silence=lambda: self.source_logs.silence,
+            let_in=lambda: refusal(self.settings),
         )
+        self._looking.append(self.add_future(self.watch.run()))
         self.topic_changes = self._topic_changes(counts)
         self._looking.append(self.add_future(self.topic_changes.watch()))
         if self.settings.dedup_horizon_s is not None:

@@ -9,16 +9,19 @@ import sys
 from faust.worker import Worker
 
 from pipeline.core.errors import Misconfigured
+from pipeline.kafka.repeats import quieten
 from pipeline.runtime.check import wait_until_fit
 from pipeline.runtime.descriptors import raise_limit
 from pipeline.runtime.instance import adopt, take_instance, take_slot
 from pipeline.runtime.load import load_app
-from pipeline.runtime.repeats import quieten
 from pipeline.runtime.settings import AUTO, read_settings
 from pipeline.runtime.web import require_free_port
 from pipeline.signals import stop_signals
 
 log = logging.getLogger("hardparts")
+
+TOLD_BY_FAUST = ("pipeline.runtime.transport", "mode.timers", "mode.services")
+"""Loggers of Faust's services, which repeat themselves as aiokafka does: commits that fail, timers that are late."""
 
 
 class Process(Worker):
@@ -55,7 +58,7 @@ def run_worker(*, instance: str | None, web_port: int | None, loglevel: int) -> 
     gc.collect()
     gc.freeze()  # what is loaded now stays: collections needn't walk it
     gc.set_threshold(400_000, 20, 100)  # batches die young and whole; a collection in between walks them for nothing
-    quieten()
+    quieten(TOLD_BY_FAUST)
     worker = Process(app, loglevel=loglevel, quiet=True, redirect_stdouts=False)
     worker.spinner = None  # it writes terminal codes into pipes
     status = 0

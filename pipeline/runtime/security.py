@@ -1,6 +1,7 @@
 """How the brokers are reached: TLS and SASL from the settings, checked before anything connects.
 
-Plaintext leaves this machine only when HARDPARTS_ALLOW_PLAINTEXT says so. Files are read once, at start.
+Plaintext leaves this machine only when HARDPARTS_ALLOW_PLAINTEXT says so. Certificates are read once, at start; a
+password's file is read for each connection.
 """
 
 import logging
@@ -25,6 +26,7 @@ from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
 
 from pipeline.core.errors import Misconfigured
+from pipeline.kafka.client import password_in
 from pipeline.runtime.settings import Settings
 
 _CLOSE = AIOKafkaConnection.close
@@ -48,7 +50,10 @@ class NotLetIn(Misconfigured):
 
 
 def client_security(settings: Settings) -> dict[str, Any]:
-    """What every aiokafka client is given beside its addresses; Misconfigured names what is wrong and the remedy."""
+    """What every aiokafka client is given beside its addresses; Misconfigured names what is wrong and the remedy.
+
+    password_file is for those that `apply_patches` has changed: they read it anew for each connection.
+    """
     protocol = settings.security_protocol
     tls, sasl = protocol.endswith("SSL"), protocol.startswith("SASL_")
     _refuse_what_is_not_used(settings, tls, sasl)
@@ -66,6 +71,8 @@ def client_security(settings: Settings) -> dict[str, Any]:
         options["sasl_mechanism"] = settings.sasl_mechanism
         options["sasl_plain_username"] = settings.sasl_username
         options["sasl_plain_password"] = _password(settings)
+        if settings.sasl_password_file is not None:
+            options["password_file"] = settings.sasl_password_file
         logging.getLogger("aiokafka.conn").addFilter(_without_credentials)
     return options
 
@@ -127,6 +134,7 @@ def is_loopback(host: str) -> bool:
 async def refusal(settings: Settings) -> str:
     """Why no broker lets us in, though one answers: "" when none answers. NotLetIn for what waiting doesn't mend."""
     options, said = client_security(settings), ""
+    options.pop("password_file", None)
     for server in settings.brokers:
         host, _, port = server.rpartition(":")
         try:
@@ -214,7 +222,8 @@ def _password(settings: Settings) -> str:
         raise Misconfigured("HARDPARTS_SASL_PASSWORD and HARDPARTS_SASL_PASSWORD_FILE are both set: keep one")
     if file is not None:
         try:
-            password = _read("HARDPARTS_SASL_PASSWORD_FILE", file).decode().rstrip("\r\n")
+            _read("HARDPARTS_SASL_PASSWORD_FILE", file)
+            password = password_in(file)
         except UnicodeDecodeError:
             raise Misconfigured(f"HARDPARTS_SASL_PASSWORD_FILE: {file} isn't UTF-8 text") from None
         if not password:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from faust.types import TP
 
+from pipeline.kafka.contact import Silence, described
 from pipeline.runtime.alerts import Alerts
 from pipeline.runtime.metrics import Metrics
 from pipeline.runtime.transport import Fetched, LogEnds
@@ -38,14 +39,18 @@ class SourceLogs:
         self._alerts, self._metrics = units.context.alerts, units.context.metrics
         self._high: dict[TP, int] = {}
         self._held: dict[TP, tuple[int, float]] = {}
+        self.silence: Silence | None = None
 
     async def watch(self) -> None:
-        """Every few seconds; a broker that doesn't answer is asked again."""
+        """Every few seconds; a broker that doesn't answer is asked again, and `silence` says so."""
         while True:
+            now = time.monotonic()
             try:
-                await self.look(time.monotonic())
-            except Exception as error:  # noqa: BLE001 - whatever the client raises while the broker is away
-                log.debug("ends of the sources: %s: %s", type(error).__name__, error)
+                await self.look(now)
+                self.silence = None
+            except Exception as error:  # noqa: BLE001 - whatever the client raises while the broker is unavailable
+                since_s = now if self.silence is None else self.silence.since_s
+                self.silence = Silence("where the sources end", since_s, described(error))
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self, now: float) -> None:

@@ -106,6 +106,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         read_any_header_name()
         consumer = super()._create_worker_consumer(transport)
         consumer._client.cluster_memory = cast(Any, self.app).cluster_memory
+        consumer._client.password_file = cast(Any, self.app).settings.sasl_password_file
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         consumer._isolation_level = "read_committed"  # an aborted record was never written, whatever our guarantee is
         consumer._auto_offset_reset = "none"  # it would pass over records, or go back, without a word
@@ -449,7 +450,12 @@ class Producer(driver.Producer):
     app: Any
 
     def _settings_auth(self) -> Mapping[str, Any]:
-        return {**super()._settings_auth(), "cluster_memory": self.app.cluster_memory}
+        password_file = self.app.settings.sasl_password_file
+        return {
+            **super()._settings_auth(),
+            "cluster_memory": self.app.cluster_memory,
+            "password_file": password_file,
+        }
 
 
 class BatchTransport(driver.Transport):

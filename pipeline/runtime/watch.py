@@ -1,61 +1,125 @@
-"""Looking after what would otherwise fail in silence: a broker that takes nothing, a group that refuses this worker."""
+"""Looks after what would fail in silence: a cluster that doesn't answer, a group that refuses this worker."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from pipeline.kafka.memory import OtherCluster
+from pipeline.core.errors import Misconfigured
+from pipeline.kafka.contact import Silence
+from pipeline.kafka.memory import ClusterMemory
 from pipeline.runtime.recovery import keep_fresh
 from pipeline.runtime.units import Units
 
+log = logging.getLogger("hardparts.watch")
+
 EVERY_S = 1.0
+FROZEN_S = 5.0
+"""A look that comes so late was kept back in this process, and the broker has had no chance to answer meanwhile."""
 PLACES_SHOWN = 10
+ANSWERED_WITHIN_S = 2.0
+"""A fetch is nearly always under way."""
 WAITING_MAX_S = 15.0
 """Longer than a producer waits for an unknown topic (10 s): that is its unit's own alert."""
 
 
-async def watch(
-    units: Units,
-    group_failure: Callable[[], BaseException | None],
-    takeover_trouble: Callable[[], tuple[float, str] | None],
-    other_cluster: Callable[[], OtherCluster | None] = lambda: None,
-) -> None:
-    """Every second: one alert `broker` while a unit has waited for an ack longer than WAITING_MAX_S, one `takeover`
-    while a takeover has tried for that long; stop the process when the group has refused it for good (a session
-    timeout out of the broker's bounds, say), and when another cluster answers in place of ours.
+class Watch:
+    """Looks every second. Opens the alert `broker` while Kafka leaves unanswered, for longer than WAITING_MAX_S, what
+    this worker lives by (fetches, heartbeats, metadata, the ends of its sources) or what a unit wants acknowledged, and
+    `takeover` while a takeover has tried for that long. Stops the process when the group has refused it for good (a
+    session timeout out of the broker's bounds, say), when the brokers don't let it in any more, and when another
+    cluster answers in place of ours.
 
-    takeover_trouble: since when (time.monotonic) a takeover has been trying, and what is in its way. other_cluster:
-    set while the bootstrap addresses lead to one.
+    takeover_trouble: since when (time.monotonic) a takeover has been trying, and what is in its way. sources_silence:
+    since when nobody tells where the sources end. let_in: asks the configured brokers whether they let us in; raises
+    Misconfigured. silence: what Kafka hasn't answered for longer than WAITING_MAX_S, acknowledgements apart.
     """
-    alerts = units.context.alerts
-    while True:
-        stranger = other_cluster()
-        if stranger is not None:
-            alerts.other_cluster(stranger)
-            units.context.fatal(stranger)
-            return
-        failure = group_failure()
-        if failure is not None:
-            units.context.fatal(failure)
-            return
-        now = time.monotonic()
-        waits = [now - unit.owner.waiting_since for unit in units if unit.owner.waiting_since is not None]
-        longest_s = max(waits, default=0.0)
-        if longest_s > WAITING_MAX_S:
-            alerts.opened("broker", waited_s=round(longest_s, 1), units=len(waits), waits_for=_waited_for(units))
-        elif not waits:
-            alerts.closed("broker")
-        trouble = takeover_trouble()
+
+    def __init__(
+        self,
+        units: Units,
+        cluster: ClusterMemory,
+        *,
+        group_failure: Callable[[], BaseException | None],
+        takeover_trouble: Callable[[], tuple[float, str] | None],
+        sources_silence: Callable[[], Silence | None],
+        let_in: Callable[[], Awaitable[object]],
+    ) -> None:
+        self._units, self._cluster, self._alerts = units, cluster, units.context.alerts
+        self._group_failure, self._takeover_trouble = group_failure, takeover_trouble
+        self._sources_silence, self._let_in = sources_silence, let_in
+        self.silence: Silence | None = None
+        self._asked_s = 0.0
+
+    async def run(self) -> None:
+        """Until the process ends."""
+        looked_s = time.monotonic()
+        while True:
+            now_s = time.monotonic()
+            if now_s - looked_s < FROZEN_S:
+                error = self._cluster.other or self._group_failure() or await self._not_let_in(now_s)
+                if error is not None:
+                    self._alerts.other_cluster(self._cluster.other)
+                    self._units.context.fatal(error)
+                    return
+                self._look_at_kafka(now_s)
+                self._look_at_takeover(now_s)
+            looked_s = now_s
+            self._alerts.close_events(now_s)
+            if not self._waits(now_s) and self._units.context.holds_lease():  # cut off, a copy grows old
+                keep_fresh(unit.store for unit in self._units)
+            await asyncio.sleep(EVERY_S)
+
+    def told(self) -> str:
+        """What Kafka doesn't answer, and for how long, for people; "" while it answers."""
+        silence = self.silence
+        if silence is None:
+            return ""
+        return (
+            f"Kafka has not answered for {time.monotonic() - silence.since_s:.0f} s ({silence.what}): {silence.error}"
+        )
+
+    def _look_at_kafka(self, now_s: float) -> None:
+        silences = [one for one in (self._cluster.contact.longest_silence(), self._sources_silence()) if one]
+        longest = min(silences, key=lambda one: one.since_s, default=None)
+        lasts = longest is not None and now_s - longest.since_s > WAITING_MAX_S
+        self.silence = longest if lasts else None
+        waits = self._waits(now_s)
+        if lasts and longest is not None:
+            self._alerts.opened(
+                "broker", waited_s=round(now_s - longest.since_s, 1), unanswered=longest.what, error=longest.error,
+                units=len(waits), waits_for=self._waited_for(),
+            )  # fmt: skip
+        elif max(waits, default=0.0) > WAITING_MAX_S:
+            waited_s = round(max(waits), 1)
+            self._alerts.opened("broker", waited_s=waited_s, units=len(waits), waits_for=self._waited_for())
+        elif not waits and (longest is None or now_s - longest.since_s < ANSWERED_WITHIN_S):
+            self._alerts.closed("broker")
+
+    def _look_at_takeover(self, now_s: float) -> None:
+        trouble = self._takeover_trouble()
         if trouble is None:
-            alerts.closed("takeover")
-        elif (tried_s := now - trouble[0]) > WAITING_MAX_S:
-            alerts.opened("takeover", tried_s=round(tried_s, 1), reason=trouble[1])
-        alerts.close_events(now)
-        if not waits and units.context.holds_lease():  # cut off from the broker, a copy grows old
-            keep_fresh(unit.store for unit in units)
-        await asyncio.sleep(EVERY_S)
+            self._alerts.closed("takeover")
+        elif (tried_s := now_s - trouble[0]) > WAITING_MAX_S:
+            self._alerts.opened("takeover", tried_s=round(tried_s, 1), reason=trouble[1])
 
+    async def _not_let_in(self, now_s: float) -> BaseException | None:
+        """Why no broker lets this worker in any more: its password or certificate was changed without it."""
+        contact = self._cluster.contact
+        if self.silence is None or not contact.refusal or now_s - self._asked_s < WAITING_MAX_S:
+            return None
+        self._asked_s = now_s
+        log.error("no broker lets this worker in: %s", contact.refusal)
+        try:
+            await self._let_in()
+        except Misconfigured as error:
+            return error
+        return None
 
-def _waited_for(units: Units) -> list[str]:
-    """`topic[partition]` of what hasn't been acknowledged, the first few."""
-    return sorted({place for unit in units for place in unit.owner.waits_for})[:PLACES_SHOWN]
+    def _waits(self, now_s: float) -> list[float]:
+        """For how long each unit that waits for an ack has waited."""
+        return [now_s - unit.owner.waiting_since for unit in self._units if unit.owner.waiting_since is not None]
+
+    def _waited_for(self) -> list[str]:
+        """`topic[partition]` of what hasn't been acknowledged, the first few."""
+        return sorted({place for unit in self._units for place in unit.owner.waits_for})[:PLACES_SHOWN]

@@ -91,13 +91,17 @@ class Pages:
         return http.json_response({"live": True})
 
     async def ready(self, _: http.Request) -> http.Response:
-        """200 once the takeover is done: state is recovered, events are handled. 503 before, and in a rebalance."""
+        """200 once the takeover is done: state is recovered, events are handled. 503 before, in a rebalance, and while
+        Kafka doesn't answer.
+        """
         app = self._app
         partitions = app.ready_partitions
         if partitions is None:
             trouble = cast(Tables, app.tables).recovery.trouble
             reason = "taking partitions over" + (f": {trouble[1]}" if trouble else "")
             return http.json_response({"ready": False, "reason": reason}, status=503)
+        if app.watch is not None and (unanswered := app.watch.told()):
+            return http.json_response({"ready": False, "reason": unanswered}, status=503)
         blocked = [head for unit in app.units if (head := _blocked(unit)) is not None]
         topics = [problem.about for problem in app.topic_changes.problems] if app.topic_changes is not None else []
         return http.json_response({"ready": True, "partitions": partitions, "blocked": blocked, "topics": topics})

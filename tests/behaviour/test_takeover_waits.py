@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from agents import topics
 from pipeline.broker import EmbeddedBroker
 from pipeline.core.errors import Misconfigured
 from pipeline.core.topic import Catalogue
-from pipeline.runtime import takeover, watch
+from pipeline.runtime import security, takeover, watch
 from pipeline.runtime.agent import Agent
 from pipeline.runtime.app import App
 from pipeline.runtime.ownership import Owner, ProducerBroken
@@ -61,7 +62,15 @@ async def test_it_says_what_it_waits_for_and_gives_each_try_up_in_time(
     monkeypatch.setattr(watch, "EVERY_S", 0.05)
     app, agent = application(silent, tmp_path, monkeypatch)
     taking, alerts = recovery(app), app.context.alerts.open
-    watching = asyncio.create_task(watch.watch(app.units, lambda: None, lambda: taking.trouble))
+    looking = watch.Watch(
+        app.units,
+        app.cluster_memory,
+        group_failure=lambda: None,
+        takeover_trouble=lambda: taking.trouble,
+        sources_silence=lambda: None,
+        let_in=partial(security.refusal, app.settings),
+    )
+    watching = asyncio.create_task(looking.run())
 
     async def reason() -> str:
         return str(json.loads(cast(Any, await Pages(app).ready(cast(web.Request, None))).body)["reason"])

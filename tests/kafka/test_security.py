@@ -206,6 +206,29 @@ async def test_a_way_in_that_cannot_work_is_named(guarded: GuardedCluster, tmp_p
     assert "HARDPARTS_SECURITY_PROTOCOL" in said or "HARDPARTS_SSL_CERTFILE" in said
 
 
+async def test_a_changed_password_is_read_from_its_file_and_otherwise_ends_the_worker(
+    guarded: GuardedCluster, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    settings = guarded.through_scram() | {"sasl_password": "", "sasl_password_file": str(file)}
+    [command] = documented("kafka-configs.sh", "Password")
+    async with Named(guarded, tmp_path, agents="user-events", **settings) as trial:
+        told = trial.worker("told", sasl_password=PASSWORD, sasl_password_file="")
+        reads = trial.worker("reads")
+        await trial.start(told, reads)
+        try:
+            await guarded.run(command.replace("$PASSWORD", "another one"))
+            file.write_text("another one\n")
+            await asyncio.to_thread(guarded.restart_broker, 1)
+            assert await asyncio.to_thread(told.process.wait, 120) == 2
+            assert "refuses SCRAM-SHA-512 as hardparts" in told.end_of_log()
+            assert reads.alive
+            await trial.verdict(await trial.write(generate(1, MIX)))
+        finally:
+            await guarded.run(command)
+
+
 async def turned_away(how: type[HardpartsError], **settings: str) -> str:
     """What is said to who connects with these settings."""
     with pytest.raises(how) as refusal:

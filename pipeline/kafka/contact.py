@@ -1,0 +1,130 @@
+"""Whether the cluster still answers what the clients of a process ask it, and what it says when it doesn't.
+
+A client that gets no answer asks again for ever, with a log line. Whoever has nothing in hand would never learn of it.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from aiokafka.errors import (
+    IllegalSaslStateError,
+    NodeNotReadyError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
+
+GIVEN_UP_S = 15.0
+"""What nobody has asked again for so long, nobody waits for: a consumer that has no room fetches nothing."""
+REFUSALS = ("SSLError", "SSLCertVerificationError")
+"""Names of TLS errors after which waiting is of no use; those of SASL are types of aiokafka."""
+
+Address = tuple[str, int]
+
+
+class Silence(NamedTuple):
+    """What gets no answer. what: fetch, heartbeat, coordinator or metadata. since_s: time.monotonic of the first time
+    that it was asked in vain. error: for people.
+    """
+
+    what: str
+    since_s: float
+    error: str
+
+
+class _Waiting:
+    __slots__ = ("asked_s", "error", "outstanding", "since_s")
+
+    def __init__(self, now_s: float) -> None:
+        self.since_s = self.asked_s = now_s
+        self.outstanding = 0
+        self.error: BaseException | None = None
+
+
+class Contact:
+    """Shared by the clients of a process, which may run in several threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._waiting: dict[Any, _Waiting] = {}
+        self._connection: tuple[Address, BaseException] | None = None
+
+    @contextmanager
+    def asking(self, who: object, what: str, node: object) -> Iterator[Callable[[BaseException], None]]:
+        """A request to one broker: answered unless an exception comes out of the block, or what it gives is called with
+        the error that the answer holds. who: the client.
+        """
+        key, now_s = (id(who), what, node), self._clock()
+        with self._lock:
+            waiting = self._waiting.setdefault(key, _Waiting(now_s))
+            waiting.asked_s = now_s
+            waiting.outstanding += 1
+        failed: list[BaseException] = []
+        try:
+            yield failed.append
+        except Exception as error:
+            failed.append(error)
+            raise
+        except BaseException:  # cancelled: it says nothing about the broker
+            failed += [waiting.error] if waiting.error is not None else []
+            raise
+        finally:
+            with self._lock:
+                waiting.outstanding -= 1
+                if failed:
+                    waiting.error = failed[-1]
+                else:
+                    self._waiting.pop(key, None)
+
+    def longest_silence(self) -> Silence | None:
+        """What has got no answer for the longest time, of what is still asked for."""
+        with self._lock:
+            now_s = self._clock()
+            for key, waiting in list(self._waiting.items()):
+                if not waiting.outstanding and now_s - waiting.asked_s > GIVEN_UP_S:
+                    del self._waiting[key]
+            key, longest = min(self._waiting.items(), key=lambda item: item[1].since_s, default=(None, None))
+            if longest is None or key is None:
+                return None
+            return Silence(key[1], longest.since_s, self._told(longest.error))
+
+    def connection_failed(self, address: Address, error: BaseException) -> None:
+        """A connection couldn't be made."""
+        with self._lock:
+            self._connection = address, error
+
+    def connected(self) -> None:
+        """A connection was made."""
+        with self._lock:
+            self._connection = None
+
+    @property
+    def refusal(self) -> str:
+        """What the broker at which the last connection failed has against us; "" when it just didn't answer."""
+        with self._lock:
+            return self._at(*self._connection) if self._connection and is_refusal(self._connection[1]) else ""
+
+    def _told(self, error: BaseException | None) -> str:
+        if self._connection is not None and (error is None or isinstance(error, NodeNotReadyError)):
+            return self._at(*self._connection)
+        return "no answer yet" if error is None else described(error)
+
+    @staticmethod
+    def _at(address: Address, error: BaseException) -> str:
+        return f"{address[0]}:{address[1]}: {described(error)}"
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether a broker answers, but doesn't let us in: waiting doesn't mend that."""
+    refused = isinstance(error, SaslAuthenticationFailed | UnsupportedSaslMechanismError | IllegalSaslStateError)
+    return refused or type(error).__name__ in REFUSALS
+
+
+def described(error: BaseException) -> str:
+    """The type of an error and what it says, in one line."""
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    return text if text.startswith(name) else f"{name}: {text}" if text else name
