@@ -1,4 +1,6 @@
-"""Outside effects, at most once: a claim in the changelog, acknowledged, then the act, then `done` with the mark.
+"""Outside effects, at most once: a claim in the changelog, acknowledged, then the act, then `done`, acknowledged too.
+
+`done` is written when the act returns, not with the mark of its event, which waits for the slowest of the batch.
 
 A claim carries the incarnation of the process that made it. Finding one of another incarnation means that a process
 died between claim and `done`: whether the mail went out is unknown, so it is audited and not sent again (D4). The same
@@ -45,7 +47,7 @@ class Outsider:
         self._stored = stored
         self._record = record
         self._results: dict[bytes, Result] = {}
-        self._wanted: list[bytes] = []
+        self._wanted: dict[bytes, bytes] = {}
         self._unreleased: set[bytes] = set()
         self._appending = asyncio.Lock()
 
@@ -55,19 +57,24 @@ class Outsider:
         return bool(self._views)
 
     async def _claim(self, row: bytes) -> bytes:
-        """The claim under `row`, made now if there is none; claims wanted at once share one record batch."""
-        self._wanted.append(row)
-        async with self._appending:
-            wanted, self._wanted = self._wanted, []
-            mine = CLAIMED + b" " + self._incarnation
-            claims: list[list[Row]] = [[(one, mine)] for one in dict.fromkeys(wanted) if self._claim_of(one) is None]
-            if claims:
-                await self._record(claims)
-                self._unreleased.difference_update(wanted)
+        """The claim under `row`, made now if there is none."""
+        await self._store(row, CLAIMED + b" " + self._incarnation)
         claim = self._claim_of(row)
         if claim is None:  # it was in a batch with another lane's, whose append failed
             raise ProducerBroken(f"{self._unit}: a claim could not be stored")
         return claim
+
+    async def _store(self, row: bytes, value: bytes) -> None:
+        """Append and apply a claim, if there is none, or `done`; rows that are wanted at once share a record batch."""
+        self._wanted[row] = value
+        async with self._appending:
+            wanted, self._wanted = self._wanted, {}
+            rows: list[list[Row]] = [
+                [(one, new)] for one, new in wanted.items() if new == DONE or self._claim_of(one) is None
+            ]
+            if rows:
+                await self._record(rows)
+                self._unreleased.difference_update(wanted)
 
     def _claim_of(self, row: bytes) -> bytes | None:
         return None if row in self._unreleased else self._stored(row)
@@ -89,6 +96,10 @@ class Outsider:
             row = self._views[outside.view].claim_row(applied.event.msg_id)
             result = self._results.get(row) or await self._once(row, outside)
             self._results[row] = result
+            if result == "done" and self._claim_of(row) != DONE:
+                await self._store(row, DONE)
+                if self._claim_of(row) != DONE:
+                    raise ProducerBroken(f"{self._unit}: that {outside.what} is done could not be stored")
             if result == "in_doubt":
                 audits.append(Audit("in doubt", {"msg_id": applied.event.msg_id, "what": outside.what}))
             rows[row] = DONE if result == "done" else IN_DOUBT

@@ -1,6 +1,8 @@
 """Claims outlive the unit that made them, in the same process too (D4)."""
 
 import asyncio
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -80,11 +82,50 @@ async def test_an_act_that_a_rebalance_cut_off_is_in_doubt_for_the_next_unit_of_
         with pytest.raises(asyncio.CancelledError):
             await first
     else:
-        await first  # and its rows are never recorded
+        await first  # and its event's rows are never recorded
     again = applied_with(lambda: _append(acts, "sent again"))
     after = await unit.outsider(context).act(again)
     assert acts == ["sent"]
-    assert [audit.kind for audit in after.audits] == ["in doubt"]
+    assert [audit.kind for audit in after.audits] == (["in doubt"] if ends == "cancelled within the act" else [])
+
+
+async def test_only_what_hangs_is_in_doubt_after_a_kill():
+    kit, unit, acts, hangs = Kit(small_agent()), Unit(), [], asyncio.Event()
+
+    async def act(lane: int) -> None:
+        if lane == 2:
+            hangs.set()
+            await asyncio.Event().wait()
+        acts.append(lane)
+
+    dead = unit.outsider(kit.worker.context)
+    lanes = [asyncio.create_task(dead.act(applied_with(partial(act, lane), f"msg-{lane}"))) for lane in range(5)]
+    await hangs.wait()
+    await asyncio.wait([task for lane, task in enumerate(lanes) if lane != 2])
+    lanes[2].cancel()  # with its process, whose incarnation the next one hasn't
+    next_one = unit.outsider(replace(kit.worker.context, incarnation="the next process", acting=set()))
+    after = [await next_one.act(applied_with(partial(act, lane), f"msg-{lane}")) for lane in range(5)]
+    assert sorted(acts) == [0, 1, 3, 4]
+    assert [lane for lane, one in enumerate(after) if one.audits] == [2]
+
+
+async def test_an_act_whose_done_could_not_be_stored_is_not_repeated():
+    context, unit, acts = Kit(small_agent()).worker.context, Unit(), []
+    broken = ["the producer"]
+
+    async def record(events) -> None:
+        if broken and any(value == b"done" for rows in events for _, value in rows):
+            raise ProducerBroken(broken.pop())
+        await unit.record(events)
+
+    outsider = Outsider([CLAIMS], context, "test/small/0", unit.rows.get, record)
+    applied = applied_with(lambda: _append(acts, "sent"))
+    with pytest.raises(ProducerBroken):
+        await outsider.act(applied)
+    after = await outsider.act(applied)
+    assert acts == ["sent"]
+    assert after.audits == ()
+    assert unit.rows[CLAIMS.claim_row(applied.event.msg_id)] == b"done"
 
 
 async def test_an_act_that_did_not_happen_is_repeated_by_the_next_unit_of_the_process():
@@ -111,15 +152,15 @@ async def test_a_claim_that_another_lane_failed_to_store_is_an_error_of_the_prod
     async def record(events) -> None:
         calls.append(len(events))
         await asyncio.sleep(0)  # the other lanes want a claim meanwhile
-        if len(calls) > 1:
+        if len(calls) == 2:
             raise ProducerBroken("no ack")
         await unit.record(events)
 
     outsider = Outsider([CLAIMS], context, "test/small/0", unit.rows.get, record)
     lanes = (outsider.act(applied_with(lambda: _append(acts, "sent"), f"msg-{lane}")) for lane in range(3))
     results = await asyncio.gather(*lanes, return_exceptions=True)
-    assert calls == [1, 2]
-    assert [type(result) for result in results] == [Applied, ProducerBroken, ProducerBroken]
+    assert calls == [1, 3]  # the others' claims, and that the first is done
+    assert [type(result) for result in results] == [ProducerBroken, ProducerBroken, ProducerBroken]
     assert acts == ["sent"]
 
 
