@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -106,6 +105,7 @@ class ReliableProducer:
         self._known: dict[tuple[str, int], Lane] = {}
         self._flushing: Flushing | None = None
         self._spill: Spill | None = None
+        self._stopping: asyncio.Task[int] | None = None
 
     async def start(self) -> None:
         """Test and open the spill, take up what an earlier process left there, begin to send."""
@@ -248,18 +248,42 @@ class ReliableProducer:
         """Take nothing more, send what waits for up to `timeout_s`, then leave the rest; how many that is.
 
         With a spill it stays there for the next start; without one it is lost. Whoever waits for one gets Stopped.
+        Cancelling the call doesn't cancel the stop: it ends by itself within the time, and a second call waits for it,
+        or shortens the time.
         """
-        if not self._running:
+        if self._running:
+            self._running, self._time_up = False, asyncio.Event()
+            self._stopping = asyncio.get_running_loop().create_task(self._stop())
+        elif self._stopping is None or self._stopping.done():
             return 0
-        self._running = False
-        for fetch in list(self._fetches.values()):
-            await fetch.stop()
-        if timeout_s > 0:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.drained(), timeout_s)
-        await ended(*self._tasks.values())
-        self._tasks.clear()
-        await self._link.close()
+        in_time = asyncio.get_running_loop().call_later(max(timeout_s, 0.0), self._time_up.set)
+        try:
+            return await asyncio.shield(self._stopping)
+        finally:
+            if self._stopping.done():
+                in_time.cancel()
+
+    async def _stop(self) -> int:
+        try:
+            for fetch in list(self._fetches.values()):
+                await fetch.stop()
+            waits = [asyncio.ensure_future(wait) for wait in (self.drained(), self._time_up.wait())]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+        finally:  # the loop may end, and cancel everything: what waits is written to the disk all the same
+            await ended(*self._tasks.values())
+            self._tasks.clear()
+            try:
+                await self._link.close()
+            finally:
+                left = await self._leave()
+        return left
+
+    async def _leave(self) -> int:
+        """Write what waits to the spill, if there is one, and tell who waits for it."""
         left = self._buffer.load().messages
         stays = "it stays on the disk for the next start" if self._spill is not None else "it is lost"
         if self._flushing is not None and self._spill is not None:

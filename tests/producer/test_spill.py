@@ -57,6 +57,47 @@ async def test_a_limit_of_100_and_250_messages_survive_an_outage_and_a_restart_i
         assert list(spill.scan()) == [], "nothing is left on the disk"
 
 
+async def test_a_stop_that_is_cancelled_ends_all_the_same_and_loses_nothing(tmp_path: Path) -> None:
+    cluster = Cluster({"letters": 1})
+    cluster.go_away(hangs=True)
+    first = producer(cluster, tmp_path, durable=False)
+    await first.start()
+    for number in NUMBERS[:10]:
+        first.produce("letters", 0, number)
+    stopping = asyncio.create_task(first.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    with pytest.raises(SpillInUse):
+        await producer(cluster, tmp_path).start()
+    assert await first.stop(timeout_s=0) == 10  # finishes what the first began, and doesn't wait for Kafka
+    cluster.come_back()
+    async with producer(cluster, tmp_path) as second:
+        await second.drained()
+    assert cluster.logs["letters", 0] == NUMBERS[:10]
+
+
+def test_a_loop_that_ends_in_a_stop_leaves_everything_on_the_disk(tmp_path: Path) -> None:
+    cluster = Cluster({"letters": 1})
+    cluster.go_away(hangs=True)
+
+    async def end_in_a_stop() -> None:
+        sending = producer(cluster, tmp_path, durable=False)
+        await sending.start()
+        for number in NUMBERS[:10]:
+            sending.produce("letters", 0, number)
+        sending.ending = asyncio.create_task(sending.stop())  # type: ignore[attr-defined]  # so that it isn't collected
+        await asyncio.sleep(0)
+
+    async def left() -> int:
+        async with producer(cluster, tmp_path) as sending:
+            return await sending.stop(timeout_s=0)
+
+    asyncio.run(end_in_a_stop())
+    assert asyncio.run(left()) == 10
+
+
 async def test_a_thousand_callers_in_an_outage_wait_for_nothing_but_the_disk_and_share_its_flushes(
     tmp_path: Path,
 ) -> None:
