@@ -1,7 +1,10 @@
 """`hardparts`: the command line. Each command lives in its own module and is imported when it is called."""
 
 import importlib
+import os
+import sys
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -30,6 +33,11 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 class Commands(click.Group):
     """A group that knows its commands by name and loads one at a time: `--help` stays fast."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As click's, with the files that every process needs."""
+        open_standard_files()
+        return super().main(*args, **kwargs)
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click passes it
         return list(COMMANDS)
 
@@ -43,6 +51,28 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
+
+
+def open_standard_files() -> None:
+    """The null device in place of standard input, output or error, where whoever started the process has closed it.
+
+    The next file to be opened would get its number: it would be written to in place of the output, and libuv aborts
+    when it closes a socket with such a number.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+    # Standard input stays None: what reads it says that it is closed.
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the process lives
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

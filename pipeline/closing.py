@@ -1,4 +1,4 @@
-"""Ending aiokafka's clients without being held up, or ended, by them."""
+"""Ending tasks, and aiokafka's clients, without being held up, or ended, by them."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,30 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 STOP_WITHIN_S = 5.0
+CANCEL_AGAIN_S = 2.0
+"""Longer than what a cancelled task has to put in order takes as a rule, and short enough for who waits."""
+
+
+async def ended(*tasks: asyncio.Future[Any], again_s: float = CANCEL_AGAIN_S) -> None:
+    """Cancel them, and wait until each has ended; raises nothing of theirs.
+
+    One cancel isn't enough: a dependency may swallow it, as `asyncio.wait_for` does before Python 3.12 when what it
+    waits for is done in the same moment. again_s: how long to wait before the next one. Who waits here and is cancelled
+    meanwhile still waits: what the tasks use may be closed afterwards.
+    """
+    waiting, cancelled = {task for task in tasks if not task.done()}, None
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        try:
+            _, waiting = await asyncio.wait(waiting, timeout=again_s)
+        except asyncio.CancelledError as error:
+            cancelled, waiting = error, {task for task in waiting if not task.done()}
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # looked at: nobody else will
+    if cancelled is not None:
+        raise cancelled
 
 
 async def stopped(stopping: Coroutine[Any, Any, None], timeout_s: float = STOP_WITHIN_S) -> bool:

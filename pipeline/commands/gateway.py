@@ -7,6 +7,7 @@ import logging
 import click
 
 from pipeline.commands.frame import cluster_options, framed, loglevel_option, settings_of
+from pipeline.signals import stop_signals
 
 
 @click.command()
@@ -19,15 +20,18 @@ from pipeline.commands.frame import cluster_options, framed, loglevel_option, se
 def gateway(*, port: int | None, loglevel: str, broker: str | None, app: str | None, app_id: str | None) -> None:
     """Take events over HTTP, POST /events/TOPIC, into durable custody, and bring them to Kafka.
 
-    Prints `ready http://HOST:PORT`, also with Kafka away. SIGTERM and Ctrl-C stop it within 10 seconds; what Kafka
-    hasn't confirmed by then stays on the disk for the next start.
+    Prints `ready http://HOST:PORT`, also with Kafka away. SIGTERM, SIGHUP and Ctrl-C stop it within 10 seconds;
+    what Kafka hasn't confirmed by then stays on the disk for the next start.
     """
+    stop_signals.handle()
     import uvloop
 
     from pipeline.gateway.server import serve
     from pipeline.kafka.repeats import quieten
     from pipeline.ops.application import application
+    from pipeline.runtime.descriptors import raise_limit
 
+    raise_limit()  # one for each caller
     logging.basicConfig(
         level=getattr(logging, loglevel.upper()), format="[%(asctime)s] %(levelname)s %(name)s: %(message)s"
     )

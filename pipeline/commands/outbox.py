@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from pipeline.commands.frame import FAILED, as_json, echo_json, framed, loglevel_option, printable, settings_of
+from pipeline.signals import stop_signals
 
 if TYPE_CHECKING:
     from pipeline.outbox import Table
@@ -39,7 +40,7 @@ def outbox(context: click.Context, /, loglevel: str, **flags: Any) -> None:
     """Relay the rows of an outbox table to Kafka, in order per key, each marked when Kafka has confirmed it.
 
     One relay of a table is active, others stand by. Prints `ready` when its pages are there; a database or a broker
-    that is away is waited for. SIGTERM and Ctrl-C finish what is on its way.
+    that is away is waited for. SIGTERM, SIGHUP and Ctrl-C finish what is on its way.
     """
     given = [f"--{name.replace('_', '-')}" for name, value in flags.items() if value is not None]
     if context.invoked_subcommand is None:
@@ -50,6 +51,7 @@ def outbox(context: click.Context, /, loglevel: str, **flags: Any) -> None:
 
 @framed
 def _relay(*, broker: str | None, url: str | None, table: str | None, web_port: int | None, loglevel: str) -> None:
+    stop_signals.handle()
     from pipeline.kafka.repeats import quieten
     from pipeline.outbox.service import serve
 

@@ -4,7 +4,7 @@ import asyncio
 
 import click
 
-from pipeline.commands.frame import cluster_options, echo_json, framed, progress, settings_of
+from pipeline.commands.frame import cluster_options, echo_json, framed, printable, progress, settings_of
 
 
 @click.group()
@@ -40,11 +40,13 @@ def get(*, table: str, key: str, worker: str | None) -> None:
     """Print the row of KEY as {"key": …, "value": …}, asked from the worker that owns it.
 
     A worker that doesn't own it says which partition to look for. A pair's key is written `1/2`. HARDPARTS_WEB_TOKEN is
-    sent along when it is set.
+    sent along when it is set. A worker of another application or cluster is refused.
     """
-    from pipeline.ops.tables import ask_worker
+    from pipeline.ops.tables import ask_worker, expected_of
 
     settings = settings_of()
     url = worker or f"http://{settings.web_host}:{settings.web_port}"
-    row = asyncio.run(ask_worker(url, table, key, settings.token))
+    row, told = asyncio.run(ask_worker(url, table, key, settings.token, expected_of(settings)))
+    if not told:
+        click.echo(f"warning: {printable(url)} doesn't say which application it belongs to: upgrade it", err=True)
     echo_json({"key": row["key"], "value": row["value"]})

@@ -7,6 +7,7 @@ import click
 
 from pipeline.commands.frame import loglevel_option
 from pipeline.core.errors import HardpartsError, Misconfigured
+from pipeline.signals import stop_signals
 
 
 @click.command()
@@ -18,9 +19,10 @@ from pipeline.core.errors import HardpartsError, Misconfigured
 def worker(instance: str | None, web_port: int | None, loglevel: str) -> None:
     """Run one worker process; add replicas to scale.
 
-    Prints `ready` with its partitions once their state is recovered, also when it has none. SIGTERM and Ctrl-C finish
-    or abandon what is in hand within 3 seconds, commit and leave the group.
+    Prints `ready` with its partitions once their state is recovered, also when it has none. SIGTERM, SIGHUP and
+    Ctrl-C finish or abandon what is in hand within 3 seconds, commit and leave the group.
     """
+    stop_signals.handle()
     from pipeline.runtime.run import run_worker
 
     try:

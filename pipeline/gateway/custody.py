@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
+from pipeline.closing import ended
 from pipeline.core.errors import Misconfigured
 from pipeline.gateway.door import Taken
 from pipeline.gateway.measured import MeasuredLink
@@ -17,7 +18,7 @@ from pipeline.producer.link import KafkaLink, Link
 from pipeline.producer.message import Headers
 from pipeline.runtime.admin import client_options
 from pipeline.runtime.alerts import Alerts
-from pipeline.runtime.settings import Settings
+from pipeline.runtime.settings import AUTO, Settings
 
 log = logging.getLogger("hardparts.gateway")
 
@@ -89,9 +90,7 @@ class Custody:
 
     async def stop(self) -> int:
         """Leave what Kafka doesn't take now in the spill; how many messages."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(*self._tasks)
         return await self.producer.stop(DRAIN_S)
 
     def load(self) -> Load:
@@ -174,6 +173,10 @@ def make_spill(settings: Settings) -> None:
     """The default spill directory is made; one that is named must be there, it may be a disk that isn't mounted."""
     if settings.spill_dir is not None:
         return
+    if settings.instance == AUTO:  # the custody of a slot that nobody takes again would never get to Kafka
+        raise Misconfigured(
+            f"HARDPARTS_INSTANCE={AUTO} is for workers: give the gateway a name that stays, or set HARDPARTS_SPILL_DIR"
+        )
     try:
         settings.spill.mkdir(parents=True, exist_ok=True)
     except OSError as error:

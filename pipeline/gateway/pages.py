@@ -18,6 +18,7 @@ from pipeline.gateway.undelivered import UndeliveredLog
 from pipeline.gateway.undelivered_pages import UndeliveredPages
 from pipeline.producer import ProducerError, SpillUnusable
 from pipeline.producer.message import NO_HEADERS, Headers
+from pipeline.runtime.identity import Identity, tell
 from pipeline.runtime.security import is_loopback
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.token import HEADER, shows
@@ -37,7 +38,7 @@ class Pages:
     ) -> None:
         self._doors, self._custody, self._metrics = doors, custody, metrics
         self._body_bytes_max = settings.gateway_body_bytes_max
-        self._token = settings.token
+        self._token, self._identity = settings.token, Identity(settings.app_id)
         self._document = document(doors, with_token=bool(self._token), body_bytes_max=self._body_bytes_max)
         self.stopping = False
 
@@ -45,6 +46,7 @@ class Pages:
         """The aiohttp application with every route."""
         app = web.Application(middlewares=[one_shape], client_max_size=self._body_bytes_max)
         kept = UndeliveredPages(log, self.refusal)
+        tell(app, lambda: self._identity)
         app.router.add_post("/events/{topic}", self.events)
         app.router.add_get("/health/live", self.live)
         app.router.add_get("/health/ready", self.ready)

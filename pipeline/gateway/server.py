@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import logging
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -21,6 +20,7 @@ from pipeline.runtime.app import App
 from pipeline.runtime.security import is_loopback
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.stall import measure_stalls
+from pipeline.signals import stop_signals
 
 log = logging.getLogger("hardparts.gateway")
 
@@ -29,11 +29,10 @@ ANSWER_S = 2.0
 
 
 async def serve(app: App, ready: Callable[[str], None]) -> None:
-    """Run until SIGTERM or SIGINT; `ready` is told the URL. Raises Misconfigured, SpillUnusable, SpillInUse."""
+    """Run until SIGTERM, SIGINT or SIGHUP; `ready` is told the URL. Raises Misconfigured, SpillUnusable, SpillInUse."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop_signals.then(lambda: loop.call_soon_threadsafe(stop.set))
     async with running(app) as url:
         ready(url)
         await stop.wait()

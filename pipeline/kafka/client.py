@@ -31,6 +31,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
+from pipeline.closing import ended
 from pipeline.kafka.memory import Address, ClusterMemory, OtherCluster
 
 log = logging.getLogger("hardparts.kafka")
@@ -142,8 +143,7 @@ class RebootstrappingClient(AIOKafkaClient):
                 return True
             return time.monotonic() >= due_s and await self._rebootstrap(cluster_metadata, topics)
         finally:
-            asking.cancel()
-            await asyncio.wait([asking])
+            await ended(asking)
 
     async def _ask_known(self, cluster_metadata: Any, topics: Any) -> bool:
         try:

@@ -20,14 +20,16 @@ from pipeline.ops.plan import other_count, plan
 from pipeline.ops.reading import reader
 from pipeline.ops.topics import catalogue
 from pipeline.producer import Limits, SpillUnusable, probe
+from pipeline.runtime import descriptors
 from pipeline.runtime.admin import Admin, TopicFound, connect
 from pipeline.runtime.app import App
 from pipeline.runtime.check import lost_changelogs, set_partitions, unfit
 from pipeline.runtime.database import Database
 from pipeline.runtime.expiry import too_short
+from pipeline.runtime.instance import first_slot
 from pipeline.runtime.ownership import Owner
 from pipeline.runtime.security import client_security, described, unencrypted
-from pipeline.runtime.settings import Settings
+from pipeline.runtime.settings import AUTO, Settings
 from pipeline.runtime.transaction import TransactionalOwner
 
 CLOCK_OFF_MAX_S = 5.0
@@ -59,7 +61,8 @@ def ok(check: str, detail: str) -> Finding:
 
 async def examine(settings: Settings) -> list[Finding]:
     """Every check, those of the broker's side after the others; a broken one doesn't keep the rest from running."""
-    findings = [data_directory(settings), spill_directory(settings)]
+    given, settings = settings, first_slot(settings)
+    findings = [data_directory(settings), spill_directory(given)]
     app: App | None = None
     try:
         app = application(settings)
@@ -68,7 +71,7 @@ async def examine(settings: Settings) -> list[Finding]:
         findings.append(Finding("application", "FAIL", *_split(error)))
     findings += list(imports(settings))
     if app is not None:
-        findings += [contracts(app), await database(app)]
+        findings += [contracts(app), await database(app), open_files(app)]
     reached = way_to_the_brokers(settings)
     return [*findings, reached, *await _cluster(settings, app, reached)]
 
@@ -95,6 +98,8 @@ def data_directory(settings: Settings) -> Finding:
 def spill_directory(settings: Settings) -> Finding:
     """A real write where messages wait that Kafka hasn't confirmed; one that is named is not made here."""
     where = settings.spill
+    if settings.spill_dir is None and settings.instance == AUTO:
+        return ok("spill directory", "none with HARDPARTS_INSTANCE=auto: a gateway needs a name of its own")
     try:
         if settings.spill_dir is None:
             where.mkdir(parents=True, exist_ok=True)
@@ -151,6 +156,17 @@ async def database(app: App) -> Finding:
     finally:
         target.close()
     return ok("database", "answers, tables are there")
+
+
+def open_files(app: App) -> Finding:
+    """The limit of open files, which a worker raises as far as it may, and what all units on one worker may need."""
+    settings = app.settings
+    units = sum(definition.sources[0].partitions or settings.partitions for definition in app.definitions)
+    wanted, limit = descriptors.needed(units, len(settings.brokers)), descriptors.attainable()
+    detail = f"up to {wanted} for {units} units on one worker, and {limit} are allowed"
+    if limit < wanted:
+        return Finding("open files", "WARN", detail, descriptors.remedy(wanted))
+    return ok("open files", detail)
 
 
 def way_to_the_brokers(settings: Settings) -> Finding:

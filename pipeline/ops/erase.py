@@ -17,9 +17,11 @@ from pipeline.core.errors import HardpartsError, Misconfigured
 from pipeline.core.expiry import shown
 from pipeline.core.routing import encode_key, partition_of
 from pipeline.core.topic import cleanup_policies
+from pipeline.kafka.memory import ClusterMemory
 from pipeline.ops.reading import read_to_end
 from pipeline.runtime.admin import connect
 from pipeline.runtime.app import App
+from pipeline.runtime.identity import Identity, require_ours
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.token import HEADER, bearer
 
@@ -55,9 +57,14 @@ async def erase_rows(app: App, key: str, workers: Sequence[str], say: Callable[[
     token = app.settings.token
     if not token:
         raise Misconfigured("erasing needs HARDPARTS_WEB_TOKEN, the same as the workers have")
+    memory = ClusterMemory()
+    async with connect(app.settings, memory):
+        ours = Identity(app.settings.app_id, memory.cluster_id or "")
     sql: defaultdict[str, int] = defaultdict(int)
     done = "found" if dry_run else "erased"
     async with _session(token) as session:
+        for worker in workers:
+            await _require_ours(session, worker, ours)
         for agent in upstream_first(app.definitions):
             looked: set[int] = set()
             for capitals in sorted({key != key.upper(), False}):  # where upstream has written it in capitals, too
@@ -130,6 +137,20 @@ def _compacted(config: dict[str, str]) -> str:
         f"after {shown(lag_ms / 1000)} at most" if lag_ms < 2**62 else "when it next compacts, no time is set for that"
     )
     return f"older values go {bound}; not before their segment is closed ({shown(segment_ms / 1000)})"
+
+
+async def _require_ours(session: aiohttp.ClientSession, worker: str, ours: Identity) -> None:
+    """Before anything is erased there. A worker that doesn't answer is named when it is asked."""
+    try:
+        async with session.get(f"{worker.rstrip('/')}/health/live", allow_redirects=False) as reply:
+            told = require_ours(worker, reply.headers, ours)
+    except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError):
+        return
+    if not told:
+        raise NotErased(
+            f"{worker} doesn't say which application it belongs to: it is of an older version, or no worker. "
+            "Nothing is erased: upgrade it, or name another one (--worker URL)"
+        )
 
 
 async def _ask(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -11,8 +11,12 @@ import aiohttp
 from pipeline.core.agent import Definition
 from pipeline.core.errors import HardpartsError, Misconfigured
 from pipeline.core.views import View
+from pipeline.kafka.memory import ClusterMemory
 from pipeline.ops.reading import read_to_end
 from pipeline.runtime.app import App
+from pipeline.runtime.identity import Identity, require_ours
+from pipeline.runtime.instance import first_slot
+from pipeline.runtime.settings import Settings
 from pipeline.runtime.token import HEADER, bearer
 from pipeline.runtime.web import find_view
 
@@ -47,13 +51,19 @@ async def fold(app: App, name: str, on_progress: Callable[[int, int], None]) -> 
     return ((view.show_key(row), view.show_value(rows[row])) for row in sorted(rows))
 
 
-async def ask_worker(worker: str, table: str, key: str, token: str = "") -> dict[str, Any]:
-    """{"key", "value", "partition"} from the worker at this URL; NoSuchRow says what it answered instead."""
+async def ask_worker(
+    worker: str, table: str, key: str, token: str = "", expected: Identity | None = None
+) -> tuple[dict[str, Any], bool]:
+    """{"key", "value", "partition"} from the worker at this URL; NoSuchRow says what it answered instead.
+
+    Second: whether it said whose it is; AnotherAnswers when that isn't `expected`.
+    """
     headers = {HEADER: bearer(token)} if token else {}
     url = f"{worker.rstrip('/')}/state/{quote(table, safe='')}/{quote(key, safe='/')}"
     async with _session() as session:
         try:
             async with session.get(url, headers=headers, allow_redirects=False) as answer:
+                told = expected is None or require_ours(worker, answer.headers, expected)
                 body = await answer.json(content_type=None)
         except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:  # the last: no name of a host
             why = str(error) or type(error).__name__
@@ -65,8 +75,16 @@ async def ask_worker(worker: str, table: str, key: str, token: str = "") -> dict
                 f"{worker} answers {answer.status}, but is no worker: name one with --worker URL"
             ) from error
     if answer.status == 200:
-        return dict(body)
+        return dict(body), told
     raise NoSuchRow(_explained(answer.status, body if isinstance(body, dict) else {}, worker, table, key))
+
+
+def expected_of(settings: Settings) -> Identity:
+    """Whose worker is meant, as far as that is known without Kafka: the cluster is the one that the instance keeps."""
+    memory = ClusterMemory(kept_in=first_slot(settings).cluster_file)
+    with suppress(OSError):
+        memory.recall()
+    return Identity(settings.app_id, memory.cluster_id or "")
 
 
 def _explained(status: int, body: dict[str, Any], worker: str, table: str, key: str) -> str:

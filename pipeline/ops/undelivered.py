@@ -7,6 +7,7 @@ from urllib.parse import quote
 import aiohttp
 
 from pipeline.core.errors import HardpartsError
+from pipeline.runtime.identity import Identity, require_ours
 from pipeline.runtime.settings import Settings
 from pipeline.runtime.token import HEADER, bearer
 
@@ -23,6 +24,7 @@ class Gateway:
 
     def __init__(self, settings: Settings, url: str | None) -> None:
         self._url = (url or f"http://{settings.web_host}:{settings.gateway_port}").rstrip("/")
+        self._ours: Identity | None = Identity(settings.app_id)
         self._headers = {HEADER: bearer(settings.token)} if settings.token else {}
 
     async def undelivered(self) -> AsyncIterator[dict[str, Any]]:
@@ -56,6 +58,10 @@ class Gateway:
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         async with aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session:
             try:
+                if self._ours is not None:
+                    async with session.get(f"{self._url}/health/live", allow_redirects=False) as answer:
+                        require_ours(self._url, answer.headers, self._ours)
+                    self._ours = None
                 async with session.request(method, self._url + path, params=query, allow_redirects=False) as answer:
                     body = await answer.json(content_type=None)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:

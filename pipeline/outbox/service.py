@@ -1,7 +1,6 @@
 """The relay as a process: settings, producer, pages, signals."""
 
 import asyncio
-import signal
 from collections.abc import Callable
 
 from aiohttp import web as http
@@ -17,13 +16,14 @@ from pipeline.producer import Limits, ReliableProducer
 from pipeline.runtime.admin import client_options
 from pipeline.runtime.alerts import Alerts
 from pipeline.runtime.settings import Settings
+from pipeline.signals import stop_signals
 
 MISSING_AFTER_S = 5.0
 """A topic that is missing is asked for again anyway, from the table."""
 
 
 async def serve(settings: Settings, on_started: Callable[[str], object]) -> None:
-    """Relay until SIGTERM or SIGINT. on_started: told the URL of the pages. Raises Misconfigured."""
+    """Relay until SIGTERM, SIGINT or SIGHUP. on_started: told the URL of the pages. Raises Misconfigured."""
     metrics = OutboxMetrics()
     observe = metrics.dependency.labels("database").observe
     source = Source(settings.outbox_url, settings.outbox_table)
@@ -33,8 +33,7 @@ async def serve(settings: Settings, on_started: Callable[[str], object]) -> None
     producer = ReliableProducer(client_options(settings), limits=limits, linger_s=0, missing_after_s=MISSING_AFTER_S)
     relay = Relay(table, producer, alerts, metrics, keep_s=settings.outbox_keep_s, bounds=bounds)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, relay.stop)
+    stop_signals.then(lambda: loop.call_soon_threadsafe(relay.stop))
     application = http.Application()
     Pages(relay, metrics).install(application.router)
     runner = http.AppRunner(application, access_log=None, handle_signals=False)

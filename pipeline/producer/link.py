@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from pipeline.closing import abandoned
+from pipeline.closing import abandoned, ended
 from pipeline.core.backoff import Backoff
 from pipeline.kafka.memory import ClusterMemory
 from pipeline.kafka.patches import apply_patches
@@ -115,8 +115,7 @@ class KafkaLink:
         """As Link says."""
         self._closed = True
         if self._starting is not None:
-            self._starting.cancel()
-            await asyncio.wait([self._starting])
+            await ended(self._starting)
         await asyncio.gather(*(abandoned(line.producer, CLOSE_TIMEOUT_S) for line in self._lines))
         self._lines.clear()
         self._line = None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from pipeline.closing import ended
 from pipeline.core.backoff import Backoff
 from pipeline.core.routing import partition_of
 from pipeline.kafka.memory import ClusterMemory, OtherCluster
@@ -273,9 +274,7 @@ class ReliableProducer:
                 for wait in waits:
                     wait.cancel()
         finally:  # the loop may end, and cancel everything: what waits is written to the disk all the same
-            for task in self._tasks.values():
-                task.cancel()
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            await ended(*self._tasks.values())
             self._tasks.clear()
             try:
                 await self._link.close()

@@ -10,9 +10,9 @@ from typing import cast
 
 from rocksdict import DBCompressionType, DBRecoveryMode, Options, Rdict, WriteBatch
 
+from pipeline.lock import DirectoryInUse, DirectoryLock
 from pipeline.producer.codec import RowBroken, decode, encode
-from pipeline.producer.errors import SpillUnusable
-from pipeline.producer.lock import DirectoryLock
+from pipeline.producer.errors import SpillInUse, SpillUnusable
 from pipeline.producer.message import OVERHEAD_BYTES, Letter, Message
 from pipeline.producer.probe import probe, room
 from pipeline.producer.rows import (
@@ -44,7 +44,7 @@ class Spill:
         self.directory, self._free_bytes_min = directory, free_bytes_min
         self.damaged_rows = 0
         probe(directory, free_bytes_min)
-        self._lock = DirectoryLock(directory)
+        self._lock = _lock(directory)
         self._logs: dict[str, int] = {}
         self._syncing = threading.RLock()
         self._unlisted = False
@@ -332,6 +332,16 @@ class Spill:
         except Exception:  # noqa: BLE001
             return False
         return True
+
+
+def _lock(directory: Path) -> DirectoryLock:
+    """Raises SpillInUse, naming the process that has it; SpillUnusable."""
+    try:
+        return DirectoryLock(directory)
+    except DirectoryInUse as error:
+        raise SpillInUse(f"spill directory {error}: give this one another") from error
+    except OSError as error:
+        raise SpillUnusable.of(error, directory, "its lock can't be opened") from error
 
 
 def _is_damage(error: Exception) -> bool:

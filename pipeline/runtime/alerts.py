@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 
+from pipeline.closing import ended
 from pipeline.kafka.memory import OtherCluster
 
 log = logging.getLogger("hardparts.alerts")
@@ -120,8 +121,7 @@ class Alerts:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._waiting.join(), TIMEOUT_S)
         sending, self._sending = self._sending, None
-        sending.cancel()
-        await asyncio.wait([sending])
+        await ended(sending)
 
 
 def _what(body: dict[str, Any]) -> tuple[str, str]:

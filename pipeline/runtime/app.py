@@ -16,6 +16,7 @@ from faust.types import TP
 from mode import ServiceT
 from sqlalchemy import MetaData
 
+from pipeline.closing import ended
 from pipeline.contracts.catalogue import load_contracts
 from pipeline.core.agent import Definition
 from pipeline.core.contract import Contract
@@ -27,13 +28,16 @@ from pipeline.kafka.patches import apply_patches
 from pipeline.runtime import erase
 from pipeline.runtime.alerts import Alerts
 from pipeline.runtime.assignor import Assignor
-from pipeline.runtime.check import check_topics, make_state_dir, odd_setting
+from pipeline.runtime.check import check_topics, odd_setting
 from pipeline.runtime.clock import lease_now_s
 from pipeline.runtime.context import Context
 from pipeline.runtime.crashpoints import CrashPoints
 from pipeline.runtime.database import Database
 from pipeline.runtime.demand import Demand
+from pipeline.runtime.descriptors import too_low
 from pipeline.runtime.expiry import expire
+from pipeline.runtime.identity import Identity, tell
+from pipeline.runtime.instance import adopt, take_instance
 from pipeline.runtime.membership import Definitions, blocked_units, introduce
 from pipeline.runtime.metrics import Metrics
 from pipeline.runtime.security import client_security, faust_credentials, refusal
@@ -279,7 +283,7 @@ class App(faust.App):
         agents = ",".join(definition.name for definition in self.definitions)
         web = f"http://{self.settings.web_host}:{self.web_port}"
         try:
-            print(f"ready partitions={shown} agents={agents} web={web}", flush=True)
+            print(f"ready partitions={shown} agents={agents} instance={self.settings.instance} web={web}", flush=True)
         except OSError as error:  # who read it is gone, or the disk behind it full: no reason to end
             log.warning("standard output takes nothing more: %s", error.strerror)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered mustn't fail at the end
@@ -302,7 +306,8 @@ class App(faust.App):
     async def on_first_start(self) -> None:
         """Check what the broker has before the first record is read."""
         require_free_port(self.settings)
-        make_state_dir(self.settings)
+        take_instance(self.settings)
+        adopt(self.settings, self._declared)
         self.require_own_agents()
         await super().on_first_start()
         self.context.partitions.update(counts := await check_topics(self))
@@ -310,8 +315,11 @@ class App(faust.App):
         if (odd := odd_setting(self, counts)) is not None:
             log.warning("%s", odd)
         definitions, assignor = Definitions(self.context.alerts), cast(Assignor, self.assignor)
+        units = sum(counts[definition.sources[0].name] for definition in self.definitions)
+        if (few := too_low(units, len(self.settings.brokers))) is not None:
+            log.warning("%s", few)
         self._looking.append(self.add_future(self.source_logs.watch()))
-        self.add_future(measure_stalls(self.context.metrics.loop_stall))
+        self._looking.append(self.add_future(measure_stalls(self.context.metrics.loop_stall)))
         self.watch = Watch(
             self.units,
             self.cluster_memory,
@@ -321,11 +329,11 @@ class App(faust.App):
             let_in=lambda: refusal(self.settings),
             tell_differences=lambda: definitions.tell(assignor.differ),
         )
-        self.add_future(self.watch.run())
+        self._looking.append(self.add_future(self.watch.run()))
         self.topic_changes = self._topic_changes(counts)
         self._looking.append(self.add_future(self.topic_changes.watch()))
         if self.settings.dedup_horizon_s is not None:
-            self.add_future(expire(self, self.settings.dedup_horizon_s))
+            self._looking.append(self.add_future(expire(self, self.settings.dedup_horizon_s)))
 
     def _topic_changes(self, counts: dict[str, int]) -> TopicChanges:
         return TopicChanges(
@@ -344,6 +352,7 @@ class App(faust.App):
 
     def on_webserver_init(self, web: Any) -> None:
         """Add our pages to Faust's web server."""
+        tell(web.web_app, lambda: Identity(self.settings.app_id, self.context.cluster_id))
         install(self, web.web_app.router)
         erase.install(self, web.web_app.router)
 
@@ -357,8 +366,7 @@ class App(faust.App):
     async def _stop_consumer(self) -> None:
         await self._release()
         await super()._stop_consumer()
-        for looking in self._looking:  # they would open again what is closed here
-            looking.cancel()
+        await ended(*self._looking)  # they would open again what is closed here
         await self.context.alerts.drain()
         self.context.database.close()
 

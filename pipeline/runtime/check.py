@@ -2,22 +2,22 @@
 
 import asyncio
 import logging
-import signal
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka import TopicPartition
 
+from pipeline.closing import ended
 from pipeline.core.agent import Definition
 from pipeline.core.errors import Misconfigured
 from pipeline.core.settle import Limits
 from pipeline.core.topic import cleanup_policies
 from pipeline.core.turn import row_bytes_max
 from pipeline.runtime.admin import Admin, BrokerAway, connect
+from pipeline.runtime.instance import named
 from pipeline.runtime.ownership import BATCH_BYTES_MAX
-from pipeline.runtime.settings import Settings
+from pipeline.signals import stop_signals
 
 if TYPE_CHECKING:
     from pipeline.runtime.app import App
@@ -41,12 +41,6 @@ class Unfit(NamedTuple):
     remedy: str
 
 
-def make_state_dir(settings: Settings) -> None:
-    """The directory of this instance's state, with Faust's inside (Faust itself makes only the last part)."""
-    with _named(settings.state_dir):
-        settings.state_dir.joinpath("faust").mkdir(parents=True, exist_ok=True)
-
-
 async def check_topics(app: "App") -> dict[str, int]:
     """topic → partition count of everything that the agents running here read or write.
 
@@ -55,10 +49,10 @@ async def check_topics(app: "App") -> dict[str, int]:
     application's limits become those of the topics.
     """
     names = topics_needed(app)
-    with _named(app.settings.cluster_file):
+    with named(app.settings.cluster_file):
         app.cluster_memory.recall()
     counts, configs, lost = await _patiently(app, names)
-    with _named(app.settings.cluster_file):
+    with named(app.settings.cluster_file):
         app.cluster_memory.keep()
     app.context.cluster_id = app.cluster_memory.cluster_id or ""
     changelogs = [app.changelog(definition) for definition in app.definitions]
@@ -85,13 +79,18 @@ def wait_until_fit(app: "App") -> bool:
 
     async def check() -> bool:
         loop, checking = asyncio.get_running_loop(), asyncio.ensure_future(check_topics(app))
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, checking.cancel)
+        stopping = asyncio.Event()
+        stop_signals.then(lambda: loop.call_soon_threadsafe(stopping.set))
+        waiting = asyncio.ensure_future(stopping.wait())
         try:
+            await asyncio.wait([checking, waiting], return_when=asyncio.FIRST_COMPLETED)
+            if stopping.is_set():
+                return False
             await checking
-        except asyncio.CancelledError:
-            return False
-        return True
+            return True
+        finally:
+            stop_signals.then(None)
+            await ended(checking, waiting)
 
     return asyncio.run(check())
 
@@ -257,15 +256,6 @@ async def _patiently(app: "App", names: list[str]) -> tuple[dict[str, int], dict
             delay_s = min(delay_s * 2, RETRY_CAP_S)
         else:
             return counts, configs, lost
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """An OSError becomes the Misconfigured that names the setting and the path."""
-    try:
-        yield
-    except OSError as error:
-        raise Misconfigured(f"HARDPARTS_DATA_DIR: {path}: {error.strerror} (errno {error.errno})") from error
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
+from pipeline.closing import ended
 from pipeline.core.decode import Decided
 from pipeline.core.errors import HardpartsError
 from pipeline.core.outcome import Applied, Blocked, Candidate, Outcome
@@ -41,9 +42,16 @@ class Lanes:
 
     async def run(self) -> tuple[list[Outcome], Blocked | None]:
         """Outcomes of the records before the first one that blocks, and that one; what later ones did is dropped."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._demand.limit, len(self._ready))):
-                group.create_task(self._work())
+        loop = asyncio.get_running_loop()
+        work = [loop.create_task(self._work()) for _ in range(min(self._demand.limit, len(self._ready)))]
+        if work:
+            try:
+                await asyncio.wait(work, return_when=asyncio.FIRST_EXCEPTION)
+            finally:  # a TaskGroup would pass on the first cancel only
+                await ended(*work)
+            for done in work:
+                if not done.cancelled() and (error := done.exception()) is not None:
+                    raise error
         if self._lost is not None:
             raise self._lost
         outcomes: list[Outcome] = []

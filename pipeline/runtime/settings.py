@@ -12,6 +12,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pipeline.core.errors import Misconfigured
 
 DEFAULT_PORT = 9092
+AUTO = "auto"
+"""As the instance: the first free slot of the data directory."""
+NOT_AN_INSTANCE = ("tables", "faust", "cluster", "spill")
+"""What is in the directory of an instance of older versions, which may have had the application's id as its name."""
 
 
 class Settings(BaseSettings):
@@ -66,11 +70,18 @@ class Settings(BaseSettings):
         parse_brokers(value)
         return value
 
+    @field_validator("instance", "app_id")
+    @classmethod
+    def _has_a_directory_of_its_own(cls, value: str) -> str:
+        if value in (".", ".."):
+            raise ValueError(f"{value!r} is not a valid directory name")
+        return value
+
     @field_validator("instance")
     @classmethod
-    def _instance_has_a_directory_of_its_own(cls, value: str) -> str:
-        if value in (".", ".."):
-            raise ValueError(f"{value!r} is no name of a directory: write another")
+    def _is_not_a_part_of_an_instance(cls, value: str) -> str:
+        if value in NOT_AN_INSTANCE:
+            raise ValueError(f"{value!r} is reserved: choose another name")
         return value
 
     @field_validator("web_host")
@@ -91,9 +102,14 @@ class Settings(BaseSettings):
         return self.web_token.get_secret_value() if self.web_token is not None else ""
 
     @property
+    def application_dir(self) -> Path:
+        """Where the instances of this application keep their state on this machine."""
+        return self.data_dir / self.app_id
+
+    @property
     def state_dir(self) -> Path:
         """Where this instance keeps its state."""
-        return self.data_dir / self.instance
+        return self.application_dir / self.instance
 
     @property
     def cluster_file(self) -> Path:
@@ -102,8 +118,8 @@ class Settings(BaseSettings):
 
     @property
     def spill(self) -> Path:
-        """Where the reliable producer keeps what Kafka hasn't confirmed."""
-        return self.spill_dir or self.state_dir / "spill"
+        """Where the reliable producer keeps what Kafka hasn't confirmed; its messages are of no application."""
+        return self.spill_dir or self.data_dir / self.instance / "spill"
 
     @property
     def exactly_once(self) -> bool:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from pipeline.closing import ended
 from pipeline.core.origin import ChangelogFromNewerVersion
 from pipeline.runtime.context import Context
 from pipeline.runtime.recovery import Changelogs, ChangelogTruncated, Restoring, keep_fresh, reading
@@ -41,8 +42,7 @@ class Standbys:
         """Stop reading and close the copies: each stands where its offset says."""
         following, self._following = self._following, None
         if following is not None:
-            following.cancel()
-            await asyncio.wait([following])
+            await ended(following)
         while self._copies:
             self._close(self._copies.pop())
 

@@ -18,6 +18,7 @@ from faust.tables.recovery import Recovery
 from faust.types import TP
 from mode import Service
 
+from pipeline.closing import ended
 from pipeline.core.agent import Definition
 from pipeline.core.errors import HardpartsError, OwnershipLost
 from pipeline.core.turn import TURN, Turn
@@ -35,6 +36,8 @@ RETRY_FIRST_S, RETRY_CAP_S = 0.2, 5.0
 OWN_WITHIN_S = 30.0
 ENDS_WITHIN_S = 10.0
 SIGN_OF_LIFE_S = 10.0
+LETS_GO_WITHIN_S = 3.0
+"""A takeover that is cancelled closes its stores and producers; a second cancel must not interrupt that."""
 TRANSIENT = (KafkaError, OSError, TimeoutError, ProducerBroken, OwnershipLost, RecoveryStalled)
 
 
@@ -109,8 +112,7 @@ class Takeover(Recovery):
         """Stop a takeover that is under way."""
         taking, self._taking = self._taking, None
         if taking is not None and not taking.done():
-            taking.cancel()
-            await asyncio.wait([taking])
+            await ended(taking, again_s=LETS_GO_WITHIN_S)
 
     async def _take_all(self, generation: int) -> None:
         alive = asyncio.get_running_loop().create_task(self._show_life())

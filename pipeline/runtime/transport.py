@@ -35,6 +35,7 @@ from pipeline.kafka.ends import uncommitted
 from pipeline.kafka.topic_ids import TopicSeen, see_topics
 from pipeline.runtime.chunks import chunks
 from pipeline.runtime.clock import lease_now_s
+from pipeline.runtime.instance import member_id
 from pipeline.runtime.joining import Joining
 from pipeline.runtime.readable import Unreadable, read_any_header_name
 from pipeline.runtime.security import DENIED
@@ -120,7 +121,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         subscribed.assign_from_subscribed = lambda given: assign({tp for tp in given if tp.topic in subscribed.topics})
         settings = cast(Any, self.app).settings
         if settings.static_membership:
-            consumer._group_instance_id = settings.instance
+            consumer._group_instance_id = member_id(settings)
         return consumer
 
     async def on_start(self) -> None:

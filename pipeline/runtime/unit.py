@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
 
+from pipeline.closing import ended
 from pipeline.core.agent import Definition
 from pipeline.core.decode import Decided, decode
 from pipeline.core.errors import Blocking, OwnershipLost
@@ -37,6 +38,8 @@ log = logging.getLogger("hardparts.unit")
 
 SAY_EVERY_S = 1.0
 """At most so often does an idle unit record offsets that have no record."""
+CANCEL_AGAIN_S = 0.5
+"""A stop is to end within a few seconds, whatever a handler or a client has done with the first cancel."""
 BREAKS_MAX = 2
 """A new producer mends most breaks; when it breaks too, the record waits as for any other dependency (E2)."""
 USELESS = (OwnershipLost, ProducerBroken, StoreDamaged)
@@ -465,9 +468,8 @@ class Unit:
             if not self.head.blocked:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._idle.wait(), max(deadline - time.monotonic(), 0))
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
+            with contextlib.suppress(asyncio.CancelledError):
+                await ended(task, again_s=CANCEL_AGAIN_S)
         await self.owner.abandon(max(deadline - time.monotonic(), 0.2))
         if self._released:
             return

@@ -62,7 +62,7 @@ def test_a_healthy_place_is_ok_in_every_line(cli: CommandLine) -> None:
 def test_a_data_directory_that_belongs_to_another_cluster_fails_and_ends_the_worker(
     cli: CommandLine, tmp_path: Path
 ) -> None:
-    file = tmp_path / "data" / "one" / "cluster"
+    file = tmp_path / "data" / cli.environment["HARDPARTS_APP_ID"] / "one" / "cluster"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("another\n")
     worker = cli("worker")

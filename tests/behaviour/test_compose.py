@@ -116,9 +116,10 @@ def test_records_are_on_two_brokers_before_they_are_acknowledged() -> None:
     assert environment(SERVICES["worker"])["HARDPARTS_REPLICATION"] == "3"
 
 
-def test_there_are_several_workers_each_with_a_volume_of_its_own() -> None:
+def test_there_are_several_workers_each_with_a_slot_of_the_volume_that_stays() -> None:
     assert int(SERVICES["worker"]["deploy"]["replicas"]) >= 2
-    assert SERVICES["worker"]["volumes"] == ["/var/lib/hardparts"]  # without a name: one for each replica
+    assert SERVICES["worker"]["volumes"] == ["workers:/var/lib/hardparts"]
+    assert environment(SERVICES["worker"])["HARDPARTS_INSTANCE"] == "auto"
 
 
 def test_every_setting_of_ours_exists() -> None:
@@ -292,16 +293,18 @@ def test_topics_are_applied_and_two_workers_become_healthy(tmp_path: Path) -> No
         for _ in range(2):  # each start of compose runs it again
             command = [*hardparts, *SERVICES["topics"]["command"]]
             subprocess.run(command, env={"PATH": os.environ["PATH"], **settings}, check=True, timeout=60)
+        shared = environment(SERVICES["worker"]) | settings | {"HARDPARTS_DATA_DIR": str(tmp_path / "data")}
         for number in range(2):
             home = tmp_path / f"worker-{number}"
             home.mkdir()
-            own = settings | {"HARDPARTS_INSTANCE": home.name, "HARDPARTS_DATA_DIR": str(home / "data")}
+            own = dict(shared)
             own["HARDPARTS_WEB_PORT"] = str(free_port())
             worker = stack.enter_context(
                 running([*hardparts, *SERVICES["worker"]["command"]], home / "log", own, cwd=home)
             )
             check = [sys.executable, *health_check(SERVICES["worker"])[1:]]
             wait_healthy(worker, lambda check=check, own=own: succeeds(check, own), home / "log")  # type: ignore[misc]
+        assert {path.name for path in (tmp_path / "data" / "hardparts").iterdir()} == {"slot-0", "slot-1"}
 
 
 def test_the_gateway_becomes_healthy_without_a_broker_and_takes_an_event_with_its_token(tmp_path: Path) -> None:

@@ -171,3 +171,13 @@ def test_a_unit_that_leaves_gives_its_slot_to_the_others() -> None:
 def test_a_demand_below_one_is_refused(limit: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Demand(limit)
+
+
+async def test_a_handler_that_swallows_a_cancel_does_not_hold_up_the_stop(place: Place, tmp_path: Path) -> None:
+    worker = await asyncio.to_thread(place.worker)
+    await place.send("user-events", [comment(USERS[0][0], "swallows")], 0)
+    journal = tmp_path / "journal"
+    await until(lambda: journal.exists() and "swallows" in journal.read_text(), 30, "the handler runs")
+    assert await asyncio.to_thread(worker.stop, 12) == 0
+    assert "ends" not in journal.read_text()
+    assert (await place.committed()).get(("user-events", 0), 0) == 0

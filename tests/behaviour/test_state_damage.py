@@ -115,7 +115,7 @@ def test_state_that_cannot_be_opened_for_want_of_files_is_left_alone(tmp_path: P
 
 async def test_a_worker_rebuilds_damaged_state_in_place_and_goes_on(tmp_path: Path) -> None:
     with Place(tmp_path, partitions=1) as place:
-        path = Path(place.cli.environment["HARDPARTS_DATA_DIR"]) / "one" / "tables" / "user-events" / "0"
+        path = Path(place.cli.environment["HARDPARTS_DATA_DIR"]) / place.app_id / "one" / "tables" / "user-events" / "0"
 
         async def comments(number: int, total: int) -> None:
             events = [

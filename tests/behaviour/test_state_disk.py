@@ -97,7 +97,7 @@ async def test_a_disk_that_fills_up_ends_the_worker_and_with_room_it_goes_on(tmp
         assert code == 1
         assert "stopped: StoreUnusable: " in last
         assert "No space left on device" in last
-        assert str(disk / "one" / "tables" / AGENT) in last
+        assert str(disk / place.app_id / "one" / "tables" / AGENT) in last
         assert "errno 28" in last
         filler.unlink()
         await verdict(place, await started(place), journal, disk)
@@ -110,7 +110,7 @@ async def test_a_worker_on_a_full_disk_never_becomes_ready(tmp_path: Path, disk:
         last = await refused(place)
         assert "No space left on device" in last
         assert "errno 28" in last
-        assert str(disk / "one") in last
+        assert str(disk / place.app_id / "one") in last
         filler.unlink()
         await verdict(place, await started(place), journal, disk)
 
@@ -127,7 +127,7 @@ async def test_a_disk_that_became_read_only_is_named_and_mended(tmp_path: Path, 
         last = await refused(place)
         assert "Read-only file system" in last
         assert "errno 30" in last
-        assert str(disk / "one") in last
+        assert str(disk / place.app_id / "one") in last
         remount(disk, "rw")
         await verdict(place, await started(place), journal, disk)
 
@@ -149,12 +149,13 @@ async def test_a_denied_directory_is_named_and_left_alone(
             worker = await started(place)
             await wait_for_lag_zero(place.bootstrap, place.app_id, SOURCES, 60)
             assert worker.stop() == 0
-        (data / denied).chmod(0o500)
+        there = data / place.app_id / denied if denied else data
+        there.chmod(0o500)
         await write(place.bootstrap, records, PARTITIONS, journal=journal)
         last = await refused(place)
         assert "Permission denied" in last
         assert "errno 13" in last
-        assert str(data / denied) in last
-        (data / denied).chmod(0o700)
+        assert str(there) in last
+        there.chmod(0o700)
         assert not list(data.glob("**/*.set-aside-*"))
         await verdict(place, await started(place), journal, data)

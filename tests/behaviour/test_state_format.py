@@ -39,7 +39,7 @@ def test_state_of_another_format_is_refused_by_name_and_left_alone(tmp_path: Pat
 
 def test_a_worker_names_the_state_that_it_cannot_read_and_ends(tmp_path: Path) -> None:
     with Place(tmp_path, partitions=1) as place:
-        path = Path(place.cli.environment["HARDPARTS_DATA_DIR"]) / "one" / "tables" / AGENT / "0"
+        path = Path(place.cli.environment["HARDPARTS_DATA_DIR"]) / place.app_id / "one" / "tables" / AGENT / "0"
         of_another_version(path, b"2")
         with pytest.raises(WorkerEnded, match="exited 2") as ended:
             place.worker()

@@ -46,7 +46,7 @@ async def test_state_of_a_cluster_that_was_wiped_is_refused_and_then_set_aside(t
             await trial.stop(other)
             with pytest.raises(WorkerEnded, match="exited 1") as ended:
                 await trial.start(worker)
-            file = trial.data / "one" / "cluster"
+            file = trial.data / trial.app_id / "one" / "cluster"
             last = str(ended.value).splitlines()[-1]
             assert f"its id is {kafka.cluster_id}, this process works with {old}" in last
             assert f"delete {file}; the state in {file.parent} is then set aside" in last

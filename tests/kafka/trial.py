@@ -108,7 +108,7 @@ class Trial:
         """Empty the disk of a worker that is not running; it must have had something on it."""
         assert not worker.alive
         assert unit_directories(self.data, worker.instance), f"{worker.instance} had no state to lose"
-        shutil.rmtree(self.data / worker.instance)
+        shutil.rmtree(self.data / self.app_id / worker.instance)
 
     def takeovers(self, worker: Worker) -> list[set[int]]:
         """The partitions of each `ready` line of a worker, oldest first."""

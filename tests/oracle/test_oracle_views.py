@@ -14,7 +14,7 @@ from tests.oracle.views import NotAChangelog, fold_rows, rocksdb_view, unit_dire
 
 def test_rows_are_read_from_the_directory_of_each_unit(tmp_path: Path) -> None:
     for partition, count in ((0, b"1"), (11, b"2")):
-        directory = tmp_path / "one" / "tables" / "user-events" / str(partition)
+        directory = tmp_path / "app" / "one" / "tables" / "user-events" / str(partition)
         directory.mkdir(parents=True)
         database = Rdict(str(directory), options=Options(raw_mode=True))
         database[b"comments\x007"] = count

@@ -49,9 +49,9 @@ def fold_rows(records: Iterable[Record], rows: dict[bytes, bytes]) -> None:
 
 
 def unit_directories(data_directory: Path, instance: str) -> dict[int, Path]:
-    """partition → RocksDB directory of each unit that `instance` has state of."""
-    units = data_directory / instance / "tables" / AGENT
-    return {int(path.name): path for path in sorted(units.glob("*")) if path.name.isdigit()}
+    """partition → RocksDB directory of each unit that `instance` has state of, of the one application there."""
+    units = data_directory.glob(f"*/{instance}/tables/{AGENT}/*")
+    return {int(path.name): path for path in sorted(units) if path.name.isdigit()}
 
 
 def rocksdb_view(directories: Mapping[int, Path]) -> View:

@@ -1,10 +1,12 @@
 """An agent whose handlers wait for files, as for a slow service, and write down when they begin and end.
 
 TEST_DIR: a directory. While `away` is in it, comments that say "blocks" raise Blocking. The others wait for the file
-`go`, or one named after their user. `journal` gets a line for each handler that begins and ends.
+`go`, or one named after their user; those that say "swallows" take no notice of the first cancel. `journal` gets a line
+for each handler that begins and ends.
 """
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,9 @@ async def comment_created(event: CommentCreated, state: State) -> list[Publish]:
     if word == "blocks" and (HERE / "away").exists():
         raise Blocking("away", "file")
     _note("begins", event, word)
+    if word == "swallows":
+        with contextlib.suppress(asyncio.CancelledError):  # the first one
+            await asyncio.sleep(3600)
     while not ((HERE / "go").exists() or (HERE / str(event.user_id)).exists()):  # noqa: ASYNC110 - a file
         await asyncio.sleep(0.02)
     _note("ends", event, word)
