@@ -28,14 +28,14 @@ class HandlerCancelled(Exception):
 class Handling:
     """What steps 3 and 4 need of a unit.
 
-    stored: gives the look-up of stored rows. now_ms: the worker's clock, for marks. condemned: records that a later
-    step has found to be rejections.
+    limits: as of now; they change when a topic's do. stored: gives the look-up of stored rows. now_ms: the worker's
+    clock, read once for what is run together. condemned: records that a later step has found to be rejections.
     """
 
     unit: str
     agent: Definition
     contracts: Mapping[str, Contract]
-    limits: Limits
+    limits: Callable[[], Limits]
     demand: Demand
     stored: Callable[[], Callable[[bytes], bytes | None]]
     outsider: Outsider
@@ -52,7 +52,8 @@ class Handling:
     ) -> tuple[list[Outcome], Blocked | None]:
         """Outcomes of the records before the first one that blocks, and that one."""
         if self.is_async:
-            return await Lanes(self.unit, self.demand, decided, partial(self._one, marks=marks)).run()
+            one = partial(self._one, marks=marks, limits=self.limits(), now_ms=self.now_ms())
+            return await Lanes(self.unit, self.demand, decided, one).run()
         return self._in_a_loop(decided, marks)
 
     def _in_a_loop(
@@ -60,7 +61,7 @@ class Handling:
     ) -> tuple[list[Outcome], Blocked | None]:
         pending: dict[bytes, bytes | None] = {}
         outcomes: list[Outcome] = []
-        stored, agent, contracts, limits = self.stored(), self.agent, self.contracts, self.limits
+        stored, agent, contracts, limits = self.stored(), self.agent, self.contracts, self.limits()
         now_ms = self.now_ms()
         for item in decided:
             if type(item) is not Candidate:
@@ -86,7 +87,13 @@ class Handling:
         return outcomes, None
 
     async def _one(
-        self, item: Candidate, pending: dict[bytes, bytes | None], *, marks: Mapping[bytes, bytes]
+        self,
+        item: Candidate,
+        pending: dict[bytes, bytes | None],
+        *,
+        marks: Mapping[bytes, bytes],
+        limits: Limits,
+        now_ms: int,
     ) -> Outcome | Blocked:
         mark = pending.get(item.mark) or marks.get(item.mark)
         settled = self._settled(item, mark)
@@ -98,7 +105,7 @@ class Handling:
             effects = handler(item.event, state)
             if handler.is_async:
                 effects = [effect async for effect in effects] if hasattr(effects, "__aiter__") else await effects
-            applied = conclude(item, effects, state, self.agent, self.contracts, self.limits, self.now_ms())
+            applied = conclude(item, effects, state, self.agent, self.contracts, limits, now_ms)
             return await self.outsider.act(applied) if applied.outside else applied
         except ENGINE_ERRORS:
             raise

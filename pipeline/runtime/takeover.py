@@ -35,6 +35,7 @@ RETRY_FIRST_S, RETRY_CAP_S = 0.2, 5.0
 OWN_WITHIN_S = 30.0
 ENDS_WITHIN_S = 10.0
 SIGN_OF_LIFE_S = 10.0
+CLOCK_OFF_MAX_S = 60.0
 TRANSIENT = (KafkaError, OSError, TimeoutError, ProducerBroken, OwnershipLost, RecoveryStalled)
 
 
@@ -244,6 +245,8 @@ class Takeover(Recovery):
                     end = await owner.append_rows(changelog, number, [[(OWNER, owner.fence.encode())]])
             except TimeoutError as error:
                 raise ProducerBroken(f"{unit}: no ownership within {OWN_WITHIN_S:.0f} s: {away}") from error
+        if (ahead_s := owner.clock_ahead_s) is not None and abs(ahead_s) > CLOCK_OFF_MAX_S:
+            log.warning("%s: this machine's clock is %+.0f s from the broker's: synchronise it (NTP)", unit, ahead_s)
         return owner, end - 1
 
     def _open(self, agent: Definition, number: int, fence: int) -> Restoring:
