@@ -9,6 +9,7 @@ from pipeline.core.contract import Contract
 from pipeline.core.effects import EFFECTS, Audit, Effect, Outside, Publish, Upsert
 from pipeline.core.errors import Blocking, Reject
 from pipeline.core.event import ReadOnly
+from pipeline.core.event_time import DAY_MS, EVENT_TIME, output_time
 from pipeline.core.failure import class_of, describe, lines, name, part, said, stack_of
 from pipeline.core.idempotence import derived_msg_id, mark_value, same_content
 from pipeline.core.outcome import Applied, Blocked, Candidate, Conflict, Duplicate, Rejected, Rejection
@@ -20,18 +21,24 @@ from pipeline.core.views import Claims
 _NO_HEADERS: list[tuple[str, bytes]] = []
 new = tuple.__new__
 """Makes a named tuple in half the time of its constructor; this is the inner loop of a worker."""
-KEY_BYTES_SMALL = 1000
 NO_TABLES = Tables()
+ROW_OVERHEAD_BYTES = 32
+CLAIM_BYTES_MAX = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the broker takes, in bytes: one record with its batch's overhead, per topic; and one event's rows."""
+    """What the broker takes, in bytes: one record with its batch's overhead, per topic; and one event's rows.
+
+    ages_ms: topic → how old an output on it may be, of those that take or keep less than a day.
+    """
 
     rows_bytes_max: int = 900_000
     record_bytes_max: Mapping[str, int] | None = None
     record_bytes_default: int = 1_000_000
     small_bytes: int = 4_096  # values below this fit every topic and need no exact sizing
+    ages_ms: Mapping[str, int] | None = None
+    age_ms_small: int = DAY_MS  # outputs younger than this are fine for every topic
 
     @property
     def tight(self) -> Mapping[str, int]:
@@ -42,6 +49,10 @@ class Limits:
     def record_bytes(self, topic: str) -> int:
         """Largest record that fits into `topic`."""
         return (self.record_bytes_max or {}).get(topic, self.record_bytes_default)
+
+    def age_ms(self, topic: str) -> int:
+        """How old an output on `topic` may be."""
+        return (self.ages_ms or {}).get(topic, DAY_MS)
 
 
 def already_seen(candidate: Candidate, mark: bytes | None) -> Duplicate | Conflict | None:
@@ -65,7 +76,8 @@ def conclude(
 ) -> Applied:
     """The handler's effects and writes as outputs and rows; raises Reject when they don't fit the broker.
 
-    now_ms: the worker's clock, for the mark: a record that is old when it is applied is remembered as long as others.
+    now_ms: the worker's clock. For the mark: a record that is old when it is applied is remembered as long as others;
+    and for the outputs of a record with a time that the broker wouldn't take or keep.
     tables: of the SQL read model.
 
     All that the later steps take from the handler is judged here, so that a bad effect is a bug of the handler and they
@@ -87,19 +99,24 @@ def conclude(
     others: list[Effect] = []
     for position, effect in enumerate(effects or ()):
         if type(effect) is Publish:
-            outputs.append(_outbound(candidate, effect, position, agent, contracts, limits))
+            outputs.append(_outbound(candidate, effect, position, agent, contracts, limits, now_ms))
         else:
             others.append(effect)
     upserts, audits, outside = _sorted(others, agent, tables) if others else _NO_OTHERS
     writes = state.writes
     writes[candidate.mark] = mark_value(max(event.timestamp_ms, now_ms), candidate.digest, state.sets)
     rows = tuple(writes.items())
-    if len(rows) > 8 or len(candidate.mark) > KEY_BYTES_SMALL:  # a handful of rows of short keys always fits
-        size = sum(len(key) + len(value or b"") + 32 for key, value in rows)
-        if size > limits.rows_bytes_max:
-            raise Reject(
-                f"its {len(rows)} rows of state take {size} bytes, more than {limits.rows_bytes_max} fit in a batch"
-            )
+    size = ROW_OVERHEAD_BYTES * len(rows)
+    for key, value in rows:  # a sum over a generator would cost twice as much
+        size += len(key)
+        if value is not None:
+            size += len(value)
+    if outside:  # each has a row when it is done
+        size += sum(len(one.view) + CLAIM_BYTES_MAX for one in outside)
+    if size > limits.rows_bytes_max:
+        raise Reject(
+            f"its {len(rows)} rows of state take {size} bytes, more than {limits.rows_bytes_max} fit in a batch"
+        )
     return new(Applied, (candidate.record, event, rows, tuple(outputs), upserts, audits, outside))
 
 
@@ -144,6 +161,7 @@ def _outbound(
     agent: Definition,
     contracts: Mapping[str, Contract],
     limits: Limits,
+    now_ms: int,
 ) -> Outbound:
     event, topic = candidate.event, effect.topic
     contract = contracts.get(topic.name)
@@ -154,7 +172,12 @@ def _outbound(
     value = contract.encode(effect.type, msg_id, effect.data, meta.mutable() if type(meta) is ReadOnly else None)
     key = None if topic.key is None else str(effect.data[topic.key]).lower().encode()
     headers = _NO_HEADERS if event.trace is None else [("traceparent", event.trace)]
-    outbound = new(Outbound, (topic.name, None, event.timestamp_ms, key, value, headers))
+    at_ms = event.timestamp_ms
+    if candidate.record.headers or not 0 <= now_ms - at_ms <= limits.age_ms_small:
+        at_ms, first_ms = output_time(candidate.record, now_ms, limits.age_ms(topic.name))
+        if first_ms is not None:
+            headers = [*headers, (EVENT_TIME, first_ms)]
+    outbound = new(Outbound, (topic.name, None, at_ms, key, value, headers))
     if len(value) > limits.small_bytes and outbound.size_bytes() > limits.record_bytes(topic.name):
         raise Reject(
             f"its output {effect.type} takes {outbound.size_bytes()} bytes, more than topic {topic.name} accepts"

@@ -81,6 +81,8 @@ class MsgIds(NamedTuple):
         """
         state = self.state
         if msg_id != state.msg_id:
+            if not isinstance(msg_id, str):
+                raise TypeError(f"a msg-id set takes the event's msg_id as text, not {_kind(msg_id)}")
             raise ValueError(f"a msg-id set takes the msg_id of the event in hand, not {msg_id[:64]!r}")
         row = state.row(self.name.encode())
         known = state.get(row)
@@ -123,7 +125,9 @@ class Count(NamedTuple):
         return int(known) if known is not None else 0
 
     def set(self, value: int) -> None:
-        """Set it."""
+        """Set it. TypeError for what isn't a whole number: a fraction would be cut off in silence."""
+        if type(value) is not int and (isinstance(value, bool) or not isinstance(value, int)):
+            raise TypeError(f"a counter takes an int, not {_kind(value)}")
         self.state.put(self.state.row(self.view), b"%d" % value)
 
 
@@ -161,10 +165,18 @@ class Related(NamedTuple):
 
 
 def _text(other: int | str) -> str:
+    """As text. TypeError for other types: 2.0, True or None would be keys that nobody finds again by 2, 1 or ""."""
+    if isinstance(other, bool) or not isinstance(other, int | str):
+        raise TypeError(f"a related key is an int or text, not {_kind(other)}")
     text = str(other).lower()
     if "\0" in text or len(text) > RELATED_CHARS_MAX:
         raise Reject(f"a related key has no NUL and at most {RELATED_CHARS_MAX} characters")
     return text
+
+
+def _kind(value: object) -> str:
+    """A value of the wrong type, for people."""
+    return f"{value!r:.64} ({type(value).__name__})"
 
 
 @dataclass(frozen=True, slots=True)

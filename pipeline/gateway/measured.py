@@ -20,10 +20,10 @@ class MeasuredLink:
         """As Link says."""
         return await self._link.partitions(topic)
 
-    async def send(self, topic: str, partition: int, messages: Sequence[Letter]) -> Sent:
+    async def send(self, topic: str, partition: int, messages: Sequence[Letter], at_ms: int | None = None) -> Sent:
         """As Link says."""
         try:
-            sent = await self._link.send(topic, partition, messages)
+            sent = await self._link.send(topic, partition, messages, at_ms)
         except Exception as error:
             name = error.name if isinstance(error, ProducerError) else name_of(error).lower()
             self._metrics.send_errors.labels(name).inc()

@@ -54,15 +54,17 @@ class UndeliveredLog:
     async def replay(self, until_ms: int | None, limit: int) -> Replayed:
         """Take up to `limit` of those refused before `until_ms` (None: now) into custody again, then out of the log.
 
+        Those that were refused later than now are from before the clock went back.
+
         A kill in between leaves them in the log: they are sent twice, none is skipped. What is refused again gets a new
         row with its time, which a later call with the same `until_ms` leaves alone. Raises as Custody.take does.
         """
         if until_ms is None:
-            until_ms = int(time.time() * 1000)
+            until_ms = _now_ms()
         async with self._replaying:
             chosen: list[Undelivered] = []
             async for refused in self._rows():
-                if refused.at_ms < until_ms:
+                if refused.at_ms < until_ms or refused.at_ms > _now_ms():
                     chosen.append(refused)
                     if len(chosen) > limit:
                         break
@@ -100,6 +102,10 @@ class UndeliveredLog:
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
             yield refused
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def shown(refused: Undelivered) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from enum import Enum
 from pipeline.outbox.rows import RowBroken
 from pipeline.producer import BadHeaders, BadKey, BadPayload, BadTopic, Undeliverable
 
-TOPIC_DENIED = "topic_authorization_failed"
+OF_THE_TOPIC = {"topic_authorization_failed", "invalid_timestamp"}
+"""The second is the topic's or this machine's clock: not even the time of sending was taken."""
 
 
 class Verdict(Enum):
@@ -19,7 +20,7 @@ def verdict_of(error: Exception) -> Verdict:
     """A topic that is missing or denied can be mended, and then order must not be lost; a row can't mend itself."""
     if isinstance(error, RowBroken | BadTopic | BadPayload | BadKey | BadHeaders):
         return Verdict.FAILED
-    if isinstance(error, Undeliverable) and error.name != TOPIC_DENIED:
+    if isinstance(error, Undeliverable) and error.name not in OF_THE_TOPIC:
         return Verdict.FAILED
     return Verdict.WAITS
 

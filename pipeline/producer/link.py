@@ -41,9 +41,10 @@ class Link(Protocol):
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic has. Raises NonExistingTopic (the cluster says so), NotAvailable, KafkaError."""
 
-    async def send(self, topic: str, partition: int, messages: Sequence[Letter]) -> Sent:
+    async def send(self, topic: str, partition: int, messages: Sequence[Letter], at_ms: int | None = None) -> Sent:
         """Append them in order, and wait for the ack. Raises what went wrong; then they may or may not be there.
 
+        at_ms: the time that they all get; None: each has its own.
         NonExistingTopic, BadPartition, NotAvailable, KafkaError. After an error the next call uses a fresh producer.
         """
 
@@ -86,7 +87,7 @@ class KafkaLink:
         line = await self._connected()
         return await self._count(line, topic)
 
-    async def send(self, topic: str, partition: int, messages: Sequence[Letter]) -> Sent:
+    async def send(self, topic: str, partition: int, messages: Sequence[Letter], at_ms: int | None = None) -> Sent:
         """As Link says."""
         line = await self._connected()
         with self._using(line):
@@ -96,7 +97,7 @@ class KafkaLink:
                 if partition >= count:
                     raise BadPartition(f"{topic} has {count} partitions, there is no partition {partition}")
             batch = line.producer.create_batch()
-            count = fill(batch, messages)
+            count = fill(batch, messages, at_ms)
             try:
                 acked = await line.producer.send_batch(batch, topic, partition=partition)
                 metadata = await acked
@@ -194,14 +195,14 @@ class KafkaLink:
         await abandoned(line.producer, CLOSE_TIMEOUT_S)
 
 
-def fill(batch: BatchBuilder, messages: Sequence[Letter]) -> int:
+def fill(batch: BatchBuilder, messages: Sequence[Letter], at_ms: int | None = None) -> int:
     """Close a batch with as many of the messages as it takes; how many.
 
     Straight into the compiled builder: `BatchBuilder.append` around it costs as much again as what it does.
     """
     append, count = batch._builder.append, 0
     for message in messages:
-        if append(count, message.timestamp_ms, message.key, message.value, message.headers) is None:
+        if append(count, at_ms or message.timestamp_ms, message.key, message.value, message.headers) is None:
             break
         count += 1
     batch._relative_offset = count

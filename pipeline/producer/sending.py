@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,17 +29,32 @@ ENOUGH = 500
 """Messages of a lane that don't linger for more."""
 DOUBTS_MAX = 4
 BYTES_FLOOR = 1_000
+ANSWERS_APART_MAX_S = 5.0
+"""Of the time between two answers that a topic is missing so much counts: before that nobody may have answered."""
+FRESH_MS = 1_000
+INVALID_TIMESTAMP = "INVALID_TIMESTAMP"
+TIME_REFUSED = (
+    " Not even the time of sending is taken: compare this machine's clock with the broker's, and see the topic's "
+    "message.timestamp.after.max.ms and message.timestamp.before.max.ms."
+)
 
 
 @dataclass(slots=True)
 class Search:
-    """The state of finding a culprit in a lane. suspects: the oldest so many messages hold one."""
+    """The state of finding a culprit in a lane. suspects: the oldest so many messages hold one.
+
+    missing_s: for how long the cluster has said that the topic or partition isn't there; missing_at: when it last did,
+    None after it didn't answer. own_time: the topic refuses the times when messages were taken, so each goes out under
+    the time of its sending.
+    """
 
     suspects: int = 0
     doubts: int = 0
     attempts: int = 0
     bytes_max: int = BATCH_BYTES_MAX
-    missing_since: float | None = None
+    missing_s: float = 0.0
+    missing_at: float | None = None
+    own_time: bool = False
     restarts: Restarts = field(default_factory=Restarts)
 
     @property
@@ -50,7 +66,7 @@ class Search:
         """So many are through."""
         self.suspects = max(0, self.suspects - count)
         self.attempts = 0
-        self.missing_since = None
+        self.missing_s, self.missing_at = 0.0, None
         if not self.suspects:
             self.doubts = 0
 
@@ -131,16 +147,21 @@ class Sending:
     async def _send(self, lane: Lane, messages: Sequence[Letter], search: Search) -> None:
         topic, partition = lane.id
         if partition is not None:
-            sent = await self._link.send(topic, partition, messages)
+            sent = await self._request(topic, partition, messages, search)
             count = sent.messages
             self._buffer.confirm(lane, count, zip(repeat(lane.id), offsets(sent), strict=False))
         else:
-            places = await self._send_by_key(topic, messages)
+            places = await self._send_by_key(topic, messages, search)
             count = len(places)
             self._buffer.confirm(lane, count, places)
         search.sent(count)
 
-    async def _send_by_key(self, topic: str, messages: Sequence[Letter]) -> list[tuple[LaneId, int]]:
+    async def _request(self, topic: str, partition: int, messages: Sequence[Letter], search: Search) -> Sent:
+        if search.own_time:
+            return await self._link.send(topic, partition, messages, time.time_ns() // 1_000_000)
+        return await self._link.send(topic, partition, messages)
+
+    async def _send_by_key(self, topic: str, messages: Sequence[Letter], search: Search) -> list[tuple[LaneId, int]]:
         """Messages whose partition wasn't known when they came: a request for each partition, all of them acked."""
         count = await self._link.partitions(topic)
         self._counted(topic, count)
@@ -150,7 +171,7 @@ class Sending:
             partition = number % count if message.key is None else partition_of(message.key, count)
             groups[partition].append(message)
             where.append(partition)
-        requests = (self._link.send(topic, partition, group) for partition, group in groups.items())
+        requests = (self._request(topic, partition, group, search) for partition, group in groups.items())
         results = await asyncio.gather(*requests, return_exceptions=True)
         found: dict[int, Iterator[int]] = {}
         for partition, result in zip(groups, results, strict=True):
@@ -169,6 +190,9 @@ class Sending:
         search.attempts += 1
         fate = self._fate(error, search)
         self._say(lane, error, fate)
+        if name_of(error) == INVALID_TIMESTAMP and not search.own_time and _have_waited(messages):
+            search.own_time = True
+            return
         if fate is Fate.BISECT and len(messages) > 1:
             search.suspects = len(messages)
             if name_of(error) in {"MESSAGE_TOO_LARGE", "RECORD_LIST_TOO_LARGE"}:  # the batch may be it
@@ -177,15 +201,18 @@ class Sending:
         if fate in (Fate.BISECT, Fate.REFUSED):
             self._give_up(lane, messages, error, search)
             search.suspects, search.doubts, search.attempts, search.bytes_max = 0, 0, 0, BATCH_BYTES_MAX
+            search.missing_s, search.missing_at = 0.0, None
             return
         await asyncio.sleep(self._backoff.delay_s(search.attempts, random.uniform))
 
     def _fate(self, error: Exception, search: Search) -> Fate:
         if isinstance(error, NonExistingTopic | BadPartition):
             now = asyncio.get_running_loop().time()
-            if search.missing_since is None:
-                search.missing_since = now
-            return Fate.REFUSED if now - search.missing_since >= self._missing_after_s else Fate.AGAIN
+            if search.missing_at is not None:
+                search.missing_s += min(now - search.missing_at, ANSWERS_APART_MAX_S)
+            search.missing_at = now
+            return Fate.REFUSED if search.missing_s >= self._missing_after_s else Fate.AGAIN
+        search.missing_at = None
         if isinstance(error, ProducerError):
             return Fate.AGAIN
         fate = fate_of(error)
@@ -199,7 +226,8 @@ class Sending:
             final = error
         else:
             where = f"{lane.id.topic}[{lane.id.partition}]"
-            final = Undeliverable(name_of(error).lower(), code_of(error), f"{where}: {name_of(error)}: {error}")
+            hint = TIME_REFUSED if name_of(error) == INVALID_TIMESTAMP else ""
+            final = Undeliverable(name_of(error).lower(), code_of(error), f"{where}: {name_of(error)}: {error}{hint}")
         self._refused(lane, messages, final, search.attempts)
         for _ in messages:
             self._buffer.refuse(lane, final)
@@ -209,6 +237,12 @@ class Sending:
         if said != self._last_said:  # an outage is told once, not at each attempt
             log.warning("not sent: %s (%s)", said, fate.value)
             self._last_said = said
+
+
+def _have_waited(messages: Sequence[Letter]) -> bool:
+    """Whether the time of one of them isn't about now: it was taken long ago, or the clock went back."""
+    now_ms = time.time_ns() // 1_000_000
+    return any(abs(now_ms - message.timestamp_ms) > FRESH_MS for message in messages)
 
 
 def offsets(sent: Sent) -> Iterator[int]:

@@ -47,6 +47,7 @@ from pipeline.runtime.stall import measure_stalls
 from pipeline.runtime.store import shared_cache
 from pipeline.runtime.takeover import Tables
 from pipeline.runtime.topic_changes import TopicChanges
+from pipeline.runtime.topic_limits import TopicLimits
 from pipeline.runtime.topics import SourceTopics, changelog_topic, own_topics
 from pipeline.runtime.transport import BatchTransport
 from pipeline.runtime.units import Units
@@ -331,7 +332,9 @@ class App(faust.App):
         )
         self._looking.append(self.add_future(self.watch.run()))
         self.topic_changes = self._topic_changes(counts)
-        self._looking.append(self.add_future(self.topic_changes.watch()))
+        topic_limits = TopicLimits(self)
+        self.context.ask_limits = topic_limits.ask
+        self._looking += [self.add_future(self.topic_changes.watch()), self.add_future(topic_limits.watch())]
         if self.settings.dedup_horizon_s is not None:
             self._looking.append(self.add_future(expire(self, self.settings.dedup_horizon_s)))
 

@@ -12,6 +12,8 @@ log = logging.getLogger("hardparts.unit")
 
 BROKER = "broker"
 """The reason when step 5 or 6 fails: of a batch with many records and topics, any may be the cause."""
+CLOCK = "clock"
+"""As `broker`, when it refuses the time of a record: this worker's clock is wrong, or a topic takes too little."""
 
 
 class Head:
@@ -32,7 +34,7 @@ class Head:
     @property
     def anywhere(self) -> bool:
         """Blocked, and by which record isn't known: each goes alone until the batch ends, under one alert."""
-        return self.blocked is not None and self.blocked.reason == BROKER
+        return self.blocked is not None and self.blocked.reason in (BROKER, CLOCK)
 
     async def wait(self, blocked: Blocked) -> None:
         """One more failed attempt: wait before the next."""

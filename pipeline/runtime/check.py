@@ -11,6 +11,7 @@ from aiokafka import TopicPartition
 from pipeline.closing import ended
 from pipeline.core.agent import Definition
 from pipeline.core.errors import Misconfigured
+from pipeline.core.event_time import DAY_MS
 from pipeline.core.settle import Limits
 from pipeline.core.topic import cleanup_policies
 from pipeline.core.turn import row_bytes_max
@@ -27,7 +28,10 @@ log = logging.getLogger("hardparts.check")
 BATCH_OVERHEAD_BYTES = 200
 """Header of a record batch, and room for the framing of the one record in it."""
 BATCH_BYTES_FLOOR = 16_000
-"""Eight rows under keys of 1,000 bytes, and an error record with its explanation, fit."""
+"""What is written without asking for the limit fits: small outputs, positions, an error record in its shortest form."""
+AGE_MS_FLOOR = 60_000
+"""A batch may take half of it from the look at the clock to the broker."""
+BEFORE_MAX = "message.timestamp.before.max.ms"
 RETRY_FIRST_S, RETRY_CAP_S = 0.5, 10.0
 SAY_AGAIN_EVERY = 6
 STATE_WAS_IN_IT = "the state was in it: stop the workers and see docs/runbook.md, A changelog that has lost rows"
@@ -65,13 +69,21 @@ async def check_topics(app: "App") -> dict[str, int]:
         *unfit(app, app.definitions, names, counts),
         *unkept(changelogs, configs),
         *too_small(written(app), configs),
+        *too_young(written(app), configs),
     ]
     if problems:
         raise Misconfigured("; ".join(f"{problem.message}: {problem.remedy}" for problem in problems))
-    sizes = {name: int(config["max.message.bytes"]) for name, config in configs.items()}
-    closing = [row_bytes_max([topic.name for topic in definition.sources]) for definition in app.definitions]
-    app.context.limits = limits(sizes, changelogs, max(closing, default=0))
+    app.context.limits = limits_of(app, configs)
     return counts
+
+
+def limits_of(app: "App", configs: Mapping[str, Mapping[str, str]]) -> Limits:
+    """What the topics of the agents that run here take. configs: topic → settings in force."""
+    sizes = {name: int(config["max.message.bytes"]) for name, config in configs.items()}
+    changelogs = [app.changelog(definition) for definition in app.definitions]
+    closing = [row_bytes_max([topic.name for topic in definition.sources]) for definition in app.definitions]
+    ages_ms = {name: age_ms for name, config in configs.items() if (age_ms := age_ms_max(config)) < DAY_MS}
+    return limits(sizes, changelogs, max(closing, default=0), ages_ms)
 
 
 def wait_until_fit(app: "App") -> bool:
@@ -223,10 +235,44 @@ def too_small(topics: Iterable[str], configs: Mapping[str, Mapping[str, str]]) -
     ]
 
 
-def limits(batch_bytes_max: Mapping[str, int], changelogs: Iterable[str], closing_bytes: int = 0) -> Limits:
+def too_young(topics: Iterable[str], configs: Mapping[str, Mapping[str, str]]) -> list[Unfit]:
+    """Topics that refuse a record that was made a minute ago."""
+    found = {name: taken_ms for name in sorted(topics) if (taken_ms := _taken_ms(configs.get(name, {}))) is not None}
+    return [
+        Unfit(
+            name,
+            f"topic {name} takes no record that is older than {taken_ms} ms ({BEFORE_MAX})",
+            f"raise it to {AGE_MS_FLOOR} or more, or set message.timestamp.type=LogAppendTime",
+        )
+        for name, taken_ms in found.items()
+        if taken_ms < AGE_MS_FLOOR
+    ]
+
+
+def age_ms_max(config: Mapping[str, str]) -> int:
+    """How old a record may be when it is written: a day at most, half of what the topic takes and of what it keeps."""
+    kept_ms = int(config.get("retention.ms", -1)) if "delete" in cleanup_policies(config) else -1
+    taken_ms = _taken_ms(config)
+    return min([DAY_MS, *(ms // 2 for ms in (kept_ms, taken_ms) if ms is not None and ms >= 0)])
+
+
+def _taken_ms(config: Mapping[str, str]) -> int | None:
+    """How old a record may be for the broker to take it; None when it doesn't look. Kafka 3.5 has another name."""
+    if config.get("message.timestamp.type") == "LogAppendTime":
+        return None
+    said = config.get(BEFORE_MAX, config.get("message.timestamp.difference.max.ms"))
+    return None if said is None else int(said)
+
+
+def limits(
+    batch_bytes_max: Mapping[str, int],
+    changelogs: Iterable[str],
+    closing_bytes: int = 0,
+    ages_ms: Mapping[str, int] | None = None,
+) -> Limits:
     """The largest record of each topic and the largest set of rows, given each topic's `max.message.bytes`.
 
-    closing_bytes: of the row that ends each record batch of a changelog.
+    closing_bytes: of the row that ends each record batch of a changelog. ages_ms: topic → as in Limits.
     """
     fits = {name: min(size, BATCH_BYTES_MAX) - BATCH_OVERHEAD_BYTES for name, size in batch_bytes_max.items()}
     rows = min((fits[name] for name in changelogs if name in fits), default=BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES)
@@ -234,6 +280,8 @@ def limits(batch_bytes_max: Mapping[str, int], changelogs: Iterable[str], closin
         rows_bytes_max=max(rows - closing_bytes, 1),
         record_bytes_max=fits,
         record_bytes_default=BATCH_BYTES_MAX - BATCH_OVERHEAD_BYTES,
+        ages_ms=ages_ms,
+        age_ms_small=min([DAY_MS, *(ages_ms or {}).values()]),
     )
 
 

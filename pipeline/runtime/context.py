@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -18,6 +18,10 @@ from pipeline.runtime.demand import Demand
 from pipeline.runtime.metrics import Metrics
 
 
+async def _nothing() -> None:
+    pass
+
+
 @dataclass(slots=True)
 class Context:
     """Settings and services of one worker process, as the units need them.
@@ -26,7 +30,7 @@ class Context:
     with an exception after which the process must not go on. holds_lease: whether a heartbeat was answered within the
     session timeout; without, another worker may own our units. cluster_id: Kafka's; "" while it isn't known. room: set
     when a unit can take more. acting: outside effects, by unit name and claim row, that this process has begun and not
-    yet recorded.
+    yet recorded. ask_limits: asks the topics for their limits anew.
     """
 
     app_id: str
@@ -46,6 +50,7 @@ class Context:
     cluster_id: str = ""
     room: asyncio.Event = field(default_factory=asyncio.Event)
     limits: Limits = field(default_factory=Limits)
+    ask_limits: Callable[[], Awaitable[None]] = _nothing
     backoff: Backoff = field(default_factory=Backoff)
     incarnation: str = field(default_factory=lambda: uuid4().hex)
     acting: set[tuple[str, bytes]] = field(default_factory=set)

@@ -31,8 +31,9 @@ class HandlerCancelled(Exception):
 class Handling:
     """What steps 3 and 4 need of a unit.
 
-    stored: gives the look-up of stored rows. now_ms: the worker's clock, for marks. tables: of the SQL read model.
-    condemned: records of which a later step has found what becomes of them; one that blocks is tried again then.
+    limits: as of now; they change when a topic's do. stored: gives the look-up of stored rows. now_ms: the worker's
+    clock, read once for what is run together. tables: of the SQL read model. condemned: records of which a later step
+    has found what becomes of them; one that blocks is tried again then.
 
     Whatever a handler raises is judged here, BaseExceptions too (`failed`): sys.exit() in a handler would end the
     worker again after each restart. Only what isn't the handler's goes through: KeyboardInterrupt, the engine's own
@@ -42,7 +43,7 @@ class Handling:
     unit: str
     agent: Definition
     contracts: Mapping[str, Contract]
-    limits: Limits
+    limits: Callable[[], Limits]
     demand: Demand
     stored: Callable[[], Callable[[bytes], bytes | None]]
     outsider: Outsider
@@ -60,7 +61,8 @@ class Handling:
     ) -> tuple[list[Outcome], Blocked | None]:
         """Outcomes of the records before the first one that blocks, and that one."""
         if self.is_async:
-            return await Lanes(self.unit, self.demand, decided, partial(self._one, marks=marks)).run()
+            one = partial(self._one, marks=marks, limits=self.limits(), now_ms=self.now_ms())
+            return await Lanes(self.unit, self.demand, decided, one).run()
         return self._in_a_loop(decided, marks)
 
     def _in_a_loop(
@@ -68,7 +70,7 @@ class Handling:
     ) -> tuple[list[Outcome], Blocked | None]:
         pending: dict[bytes, bytes | None] = {}
         outcomes: list[Outcome] = []
-        stored, agent, contracts, limits, tables = self.stored(), self.agent, self.contracts, self.limits, self.tables
+        stored, agent, contracts, limits, tables = self.stored(), self.agent, self.contracts, self.limits(), self.tables
         now_ms = self.now_ms()
         for item in decided:
             if type(item) is not Candidate:
@@ -94,7 +96,13 @@ class Handling:
         return outcomes, None
 
     async def _one(
-        self, item: Candidate, pending: dict[bytes, bytes | None], *, marks: Mapping[bytes, bytes]
+        self,
+        item: Candidate,
+        pending: dict[bytes, bytes | None],
+        *,
+        marks: Mapping[bytes, bytes],
+        limits: Limits,
+        now_ms: int,
     ) -> Outcome | Blocked:
         mark = pending.get(item.mark) or marks.get(item.mark)
         settled = self._settled(item, mark)
@@ -103,7 +111,7 @@ class Handling:
         state = State(item.event.key, pending, self.stored(), item.event.msg_id, mark)
         running = asyncio.current_task()
         try:
-            applied = await self._handled(item, state)
+            applied = await self._handled(item, state, limits, now_ms)
         except NOT_THE_HANDLERS:
             raise
         except BaseException as error:  # noqa: BLE001 - as above
@@ -117,12 +125,12 @@ class Handling:
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above
             return self._blamed(item, error, running)
 
-    async def _handled(self, item: Candidate, state: State) -> Applied:
+    async def _handled(self, item: Candidate, state: State, limits: Limits, now_ms: int) -> Applied:
         handler = self.agent.handlers[item.event.type]
         effects = handler(item.event, state)
         if handler.is_async:
             effects = [effect async for effect in effects] if hasattr(effects, "__aiter__") else await effects
-        return conclude(item, effects, state, self.agent, self.contracts, self.limits, self.now_ms(), self.tables)
+        return conclude(item, effects, state, self.agent, self.contracts, limits, now_ms, self.tables)
 
     def _blamed(self, item: Candidate, error: BaseException, task: asyncio.Task[Any] | None) -> Rejected | Blocked:
         """What the error means for the record; raises it when the task that runs the handler is to end."""

@@ -9,25 +9,23 @@ from pipeline.core.outcome import Applied, Conflict, Duplicate, Outcome, Rejecte
 from pipeline.core.record import Outbound, Record
 from pipeline.runtime.context import Context
 
-KIND_CHARS_MAX = 100
-"""Of an audit record that has to be cut to fit its topic."""
-
 
 def outgoing(
     outcomes: Iterable[Outcome], context: Context, agent: Definition, attempts: int, first_failed_ms: int | None
 ) -> list[Outbound]:
     """Outputs, error records and audit records, in the order of the records that they come from."""
     out: list[Outbound] = []
+    now_ms = context.now_ms()
     for outcome in outcomes:
         kind = type(outcome)
         if kind is Applied:
             out.extend(outcome.outputs)  # type: ignore[union-attr]  # narrowed by exact type, for speed
             if outcome.audits:  # type: ignore[union-attr]
-                out.extend(_audits(outcome, context, agent))  # type: ignore[arg-type]
+                out.extend(_audits(outcome, context, agent, now_ms))  # type: ignore[arg-type]
         elif kind is Rejected:
-            out.append(_error(outcome, context, agent, attempts, first_failed_ms))  # type: ignore[arg-type]
+            out.append(_error(outcome, context, agent, now_ms, attempts, first_failed_ms))  # type: ignore[arg-type]
         elif kind is Conflict or (kind is Duplicate and agent.audit_repeats):
-            out.append(_repeat(outcome, context, agent))  # type: ignore[arg-type]
+            out.append(_repeat(outcome, context, agent, now_ms))  # type: ignore[arg-type]
     return out
 
 
@@ -47,39 +45,31 @@ def _failing(context: Context, agent: Definition, topic: str) -> Failing:
 
 
 def _error(
-    outcome: Rejected, context: Context, agent: Definition, attempts: int, first_failed_ms: int | None
+    outcome: Rejected, context: Context, agent: Definition, now_ms: int, attempts: int, first_failed_ms: int | None
 ) -> Outbound:
     record = outcome.record
     failing = _failing(context, agent, record.topic)
     limit = context.limits.record_bytes(context.errors_topic)
     topic = context.errors_topic
-    return error_record(record, outcome.rejection, failing, topic, context.now_ms(), limit, attempts, first_failed_ms)
+    return error_record(record, outcome.rejection, failing, topic, now_ms, limit, attempts, first_failed_ms)
 
 
-def _repeat(outcome: Conflict | Duplicate, context: Context, agent: Definition) -> Outbound:
+def _repeat(outcome: Conflict | Duplicate, context: Context, agent: Definition, now_ms: int) -> Outbound:
     kind = "conflict" if type(outcome) is Conflict else "repeat"
     failing = _failing(context, agent, outcome.record.topic)
     fields = {"msg_id": outcome.event.msg_id, "type": outcome.event.type}
-    return _audit(kind, outcome.record, failing, fields, context)
+    return _audit(kind, outcome.record, failing, fields, context, now_ms)
 
 
-def _audits(outcome: Applied, context: Context, agent: Definition) -> list[Outbound]:
+def _audits(outcome: Applied, context: Context, agent: Definition, now_ms: int) -> list[Outbound]:
     failing = _failing(context, agent, outcome.record.topic)
-    return [_audit(audit.kind, outcome.record, failing, dict(audit.fields), context) for audit in outcome.audits]
+    return [
+        _audit(audit.kind, outcome.record, failing, dict(audit.fields), context, now_ms) for audit in outcome.audits
+    ]
 
 
-def _audit(kind: str, record: Record, failing: Failing, fields: dict[str, str], context: Context) -> Outbound:
-    """Without the key, and then without its fields, where the topic wouldn't take it: it says where the record is, and
-    that mustn't wait.
-    """
-    limit = context.limits.record_bytes(context.audit_topic)
-    audit = audit_record(context.audit_topic, kind, record, failing, fields, context.now_ms())
-    if audit.size_bytes() <= limit:
-        return audit
-    audit = audit._replace(key=None)
-    if audit.size_bytes() <= limit:
-        return audit
-    left_out = {"omitted": f"{len(fields)} fields"}
-    return audit_record(
-        context.audit_topic, kind[:KIND_CHARS_MAX], record, failing, left_out, context.now_ms()
-    )._replace(key=None)
+def _audit(
+    kind: str, record: Record, failing: Failing, fields: dict[str, str], context: Context, now_ms: int
+) -> Outbound:
+    topic = context.audit_topic
+    return audit_record(topic, kind, record, failing, fields, now_ms, context.limits.record_bytes(topic))

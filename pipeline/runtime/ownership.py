@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
@@ -17,10 +18,13 @@ from aiokafka.errors import (
     IllegalOperation,
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
+    InvalidTimestampError,
     KafkaError,
+    MessageSizeTooLargeError,
     OutOfOrderSequenceNumber,
     ProducerClosed,
     ProducerFenced,
+    RecordListTooLargeError,
 )
 
 from pipeline.closing import abandoned
@@ -37,12 +41,23 @@ OWNER_AGE_MAX_S = 2 * 24 * 3600.0
 """Then ownership is taken anew: brokers forget a transactional id that wasn't started for 7 days (Kafka's default), and
 its next owner would get another producer id, which refuses nothing of the older one."""
 
+LOG_APPEND_TIME = 1
 ROW_OVERHEAD_BYTES = 32
 _NO_HEADERS: list[tuple[str, bytes]] = []
 
 
 class ProducerBroken(HardpartsError):
     """A produce error that isn't retried: later batches would fail too, so ownership is taken anew and work redone."""
+
+
+class SizeRefused(ProducerBroken):
+    """Too large for its topic by now."""
+
+
+class TimeRefused(ProducerBroken):
+    """A record has a time that its topic doesn't take. No record's fault: each is written under a time that is fine by
+    this worker's clock.
+    """
 
 
 class ChangelogLost(HardpartsError):
@@ -57,7 +72,8 @@ class Owner:
     """The fenced producer of one unit. After the first error it is of no use: `abandon` it and take ownership anew.
 
     holds_lease: asked right before each produce; without the lease another worker may own the unit already.
-    fence: the id of this ownership, which stands in the changelog; "" before it does.
+    fence: the id of this ownership, which stands in the changelog; "" before it does. clock_ahead_s: how far this
+    machine's clock is ahead of the broker's, as its last ack that told the broker's time said; None without one.
     """
 
     TRANSACTIONAL = False
@@ -71,6 +87,7 @@ class Owner:
         self.taken_at_s = time.monotonic()
         self.waiting_since: float | None = None
         self.fence = ""
+        self.clock_ahead_s: float | None = None
         self._waits: dict[tuple[str, int], int] = {}
 
     @classmethod
@@ -208,6 +225,8 @@ class Owner:
                     self.waiting_since = None
         if metadata.offset < 0:
             raise ProducerBroken(f"{self.unit}: {topic}[{partition}] acknowledged without an offset")
+        if metadata.timestamp_type == LOG_APPEND_TIME:
+            self.clock_ahead_s = time.time() - metadata.timestamp / 1000
         return int(metadata.offset)
 
     @contextlib.contextmanager
@@ -219,8 +238,22 @@ class Owner:
             raise OwnershipLost(f"{self.unit}: its producer id has expired at {place}") from error
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise OwnershipLost(f"{self.unit}: another owner writes to {place}") from error
+        except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+            raise SizeRefused(f"{self.unit}: {place}: {type(error).__name__}: {error}") from error
+        except InvalidTimestampError as error:
+            raise TimeRefused(f"{self.unit}: {self._time_refused(place)}") from error
         except (KafkaError, IllegalOperation, OutOfOrderSequenceNumber, ProducerClosed, AssertionError) as error:
             raise ProducerBroken(f"{self.unit}: {place}: {type(error).__name__}: {error}") from error
+
+    def _time_refused(self, place: str) -> str:
+        clock = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if self.clock_ahead_s is not None:
+            clock += f", {self.clock_ahead_s:+.0f} s from the broker's"
+        return (
+            f"{place} refuses the time of a record (INVALID_TIMESTAMP). This worker's clock says {clock}. Set it "
+            "right; if it is, raise the topic's message.timestamp.after.max.ms and message.timestamp.before.max.ms. "
+            "`hardparts topics apply` has the broker stamp what goes to changelogs, the error and the audit topic"
+        )
 
     async def abandon(self, timeout_s: float = 3.0) -> None:
         """Stop sending and close the sockets now; what was in flight may or may not have been written."""

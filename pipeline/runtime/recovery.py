@@ -28,6 +28,10 @@ STALLED_AFTER_S = 60.0
 STOP_WITHIN_S = 1.0
 STATE_AGE_MAX_S = 3.5 * 24 * 3600
 """Half of the changelog's delete.retention.ms (7 days): an older copy may have missed a tombstone."""
+STATE_AHEAD_MAX_S = 60.0
+"""A copy that is from later than now was written by another clock, and nobody knows how old it is. A clock that was set
+right by less makes no difference to days.
+"""
 TOUCH_EVERY_S = 3600.0
 UNBOUNDED = 2**63 - 1
 """The fence of a copy that is followed on and on."""
@@ -139,6 +143,8 @@ def unfit(store: Store, beginning: int, end: int) -> Unfit | None:
         return Unfit(f"it ends at {offset}, before the changelog begins")
     if age_s > STATE_AGE_MAX_S:
         return Unfit(f"it is {age_s / 86400:.1f} days old")
+    if age_s < -STATE_AHEAD_MAX_S:
+        return Unfit(f"it was written when the clock was at least {-age_s / 3600:.1f} hours ahead: its age isn't known")
     return None
 
 
@@ -338,7 +344,8 @@ class Changelogs:
     def heard_s(self, tp: TopicPartition) -> float:
         """Seconds since the broker last said where the changelog ends."""
         at_ms = self._consumer.last_poll_timestamp(tp)
-        return float("inf") if at_ms is None else time.time() - at_ms / 1000
+        heard_s = float("inf") if at_ms is None else time.time() - at_ms / 1000
+        return heard_s if heard_s >= 0 else float("inf")  # the clock went back
 
 
 def _rows(records: Iterable[ConsumerRecord]) -> Iterator[Row]:
@@ -358,10 +365,13 @@ def _stands(record: ConsumerRecord, store: Store) -> bool:
 
 
 def keep_fresh(stores: Iterable[Store]) -> None:
-    """Touch each store whose last write is an hour old: a unit without records is not old while it is owned."""
+    """Touch each store whose last write is an hour old, or later than now: the clock went back.
+
+    A unit without records is not old while it is owned.
+    """
     now_s = time.time()
     for store in stores:
-        if now_s - store.written_at_s > TOUCH_EVERY_S:
+        if not 0 <= now_s - store.written_at_s <= TOUCH_EVERY_S:
             try:
                 store.touch()
             except Exception as error:  # noqa: BLE001 - its unit meets it with the next record

@@ -38,6 +38,7 @@ ENDS_WITHIN_S = 10.0
 SIGN_OF_LIFE_S = 10.0
 LETS_GO_WITHIN_S = 3.0
 """A takeover that is cancelled closes its stores and producers; a second cancel must not interrupt that."""
+CLOCK_OFF_MAX_S = 60.0
 TRANSIENT = (KafkaError, OSError, TimeoutError, ProducerBroken, OwnershipLost, RecoveryStalled)
 
 
@@ -263,6 +264,8 @@ class Takeover(Recovery):
                     end = await owner.append_rows(changelog, number, [[(OWNER, owner.fence.encode())]])
             except TimeoutError as error:
                 raise ProducerBroken(f"{unit}: no ownership within {OWN_WITHIN_S:.0f} s: {away}") from error
+        if (ahead_s := owner.clock_ahead_s) is not None and abs(ahead_s) > CLOCK_OFF_MAX_S:
+            log.warning("%s: this machine's clock is %+.0f s from the broker's: synchronise it (NTP)", unit, ahead_s)
         return owner, end - 1
 
     async def _take(self, unit: str) -> Owner:

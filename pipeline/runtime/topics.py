@@ -6,6 +6,9 @@ from pipeline.core.topic import Topic
 from pipeline.runtime.settings import Settings
 
 WEEK_MS = 7 * 24 * 3600 * 1000
+MONTH_MS = 30 * 24 * 3600 * 1000
+BY_THE_BROKER = ("message.timestamp.type", "LogAppendTime")
+"""The broker stamps the records: since Kafka 4 it refuses those of a clock that is an hour ahead."""
 
 
 class SourceTopics(faust.Topic):
@@ -18,9 +21,10 @@ class SourceTopics(faust.Topic):
 
 def own_topics(settings: Settings) -> list[Topic]:
     """The error and audit topics of the application."""
+    owner, config = settings.app_id, (BY_THE_BROKER,)
     return [
-        Topic(settings.topic("errors"), key=None, owner=settings.app_id, retention_ms=30 * 24 * 3600 * 1000),
-        Topic(settings.topic("audit"), key=None, owner=settings.app_id, retention_ms=30 * 24 * 3600 * 1000),
+        Topic(settings.topic(name), key=None, owner=owner, retention_ms=MONTH_MS, config=config)
+        for name in ("errors", "audit")
     ]
 
 
@@ -29,5 +33,5 @@ def changelog_topic(name: str, partitions: int | None = None) -> Topic:
 
     partitions: as many as the agent's sources have; None for the setting's.
     """
-    config = (("delete.retention.ms", str(WEEK_MS)),)
+    config = (("delete.retention.ms", str(WEEK_MS)), BY_THE_BROKER)
     return Topic(name, key=None, owner="hardparts", partitions=partitions, compacted=True, config=config)

@@ -20,7 +20,7 @@ from pipeline.core.record import Batch, Record
 from pipeline.core.state import Row
 from pipeline.core.turn import TURN, Turn
 from pipeline.core.views import Claims
-from pipeline.runtime.blocking import BROKER, Head
+from pipeline.runtime.blocking import BROKER, CLOCK, Head
 from pipeline.runtime.context import Context
 from pipeline.runtime.database import UpsertsRejected
 from pipeline.runtime.errands import Errands
@@ -28,7 +28,7 @@ from pipeline.runtime.handle import Handling
 from pipeline.runtime.inbox import Inbox
 from pipeline.runtime.outgoing import outgoing, upserts_of
 from pipeline.runtime.outside import Outsider
-from pipeline.runtime.ownership import OWNER_AGE_MAX_S, ChangelogLost, Owner, ProducerBroken
+from pipeline.runtime.ownership import OWNER_AGE_MAX_S, ChangelogLost, Owner, ProducerBroken, SizeRefused, TimeRefused
 from pipeline.runtime.publish import Partitioner, publish
 from pipeline.runtime.refusals import became
 from pipeline.runtime.store import Store, StoreDamaged, renewed
@@ -92,7 +92,7 @@ class Unit:
         claims = [view for view in agent.views if isinstance(view, Claims)]
         self._outsider = Outsider(claims, context, self.name, self._stored, self.record_rows)
         self._handling = Handling(
-            self.name, agent, context.contracts, context.limits, context.demand, lambda: self.store.get,
+            self.name, agent, context.contracts, lambda: context.limits, context.demand, lambda: self.store.get,
             self._outsider, context.now_ms, context.database.tables,
         )  # fmt: skip
 
@@ -128,12 +128,14 @@ class Unit:
                 continue
             except ProducerBroken as error:
                 log.warning("%s: %s; taking ownership anew", self.name, error)
+                if isinstance(error, SizeRefused | TimeRefused):  # by limits of today, if they were changed
+                    await self.context.ask_limits()
                 await self._take_anew()
                 breaks += 1
                 todo = self._unfinished(batch)
                 if breaks < BREAKS_MAX or not todo:
                     continue
-                blocked = Blocked(todo[0], BROKER, str(error))
+                blocked = Blocked(todo[0], CLOCK if isinstance(error, TimeRefused) else BROKER, str(error))
             if blocked is not None:
                 await self.head.wait(blocked)
             elif not self.head.anywhere:

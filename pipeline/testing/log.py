@@ -62,9 +62,10 @@ class MemoryBatch:
 
 
 class Acknowledged(NamedTuple):
-    """What a broker answers: the offset of the batch's first record."""
+    """What a broker answers: the offset of the batch's first record; and that it has the writer's time."""
 
     offset: int
+    timestamp_type: int = 0
 
 
 class MemoryProducer:

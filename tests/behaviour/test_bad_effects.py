@@ -326,7 +326,8 @@ def test_an_audit_too_large_for_its_topic_says_so_instead(scene):
     big = Audit("big", {str(at): "x" * 4000 for at in range(1000)})
     plain = scene("plain", "block")
     assert plain.became(lambda _event, _state: [big]) == "applied"
-    assert [audit["omitted"] for audit in plain.kit.audits() if audit["kind"] == "big"] == ["1000 fields"]
+    [audit] = [audit for audit in plain.kit.audits() if audit["kind"] == "big"]
+    assert 0 < audit["omitted"] < 1000
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,18 @@ async def test_a_batch_of_many_events_goes_out_in_record_batches_that_each_topic
         assert "blocks on" not in worker.log.read_text()
 
 
-@pytest.mark.parametrize(("age_s", "trusted"), [(0, True), (STATE_AGE_MAX_S - 60, True), (STATE_AGE_MAX_S + 60, False)])
-def test_state_is_read_again_unless_it_is_old(
+@pytest.mark.parametrize(
+    ("age_s", "trusted"),
+    [
+        (0, True),
+        (STATE_AGE_MAX_S - 60, True),
+        (STATE_AGE_MAX_S + 60, False),
+        (-5, True),
+        (-3600, False),
+        (-9 * 86400, False),
+    ],
+)
+def test_state_is_read_again_unless_it_is_old_or_of_another_clock(
     tmp_path: Path, age_s: float, trusted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Taking ownership anew asks this of a store that the process itself has just filled."""

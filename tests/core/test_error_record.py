@@ -4,10 +4,10 @@ import hashlib
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.error_record import Failing, audit_record, error_record, fingerprint, text
+from pipeline.core.error_record import RECORD_BYTES_FLOOR, Failing, audit_record, error_record, fingerprint, text
 from pipeline.core.outcome import Rejection
 from pipeline.core.record import StoredRecord
 
@@ -25,7 +25,9 @@ def make(record, rejection=None, limit=1_000_000, **more):
 @given(BYTES, BYTES, HEADERS)
 def test_key_value_and_headers_stay_byte_for_byte_and_ours_cannot_be_spoofed(key, value, headers):  # E1
     out = make(StoredRecord("user-events", 3, 7, 11, key, value, tuple(headers)))
-    assert (out.topic, out.key, out.value, out.timestamp) == ("errors", key, value, 11)
+    assert (out.topic, out.key, out.value, out.timestamp) == ("errors", key, value, 99), (
+        "the time is now, not the record's"
+    )
     assert [header for header in out.headers if not header[0].startswith("hp-")] == [
         header for header in headers if not header[0].startswith("hp-")
     ]
@@ -107,4 +109,56 @@ def test_an_audit_record_names_kind_and_place():
         "kind": "repeat", "agent": "agent", "topic": "user-events", "partition": 3, "offset": 7, "at_ms": 99,
         "msg_id": "id\\x1b",
     }  # fmt: skip
-    assert (out.topic, out.key) == ("audit", b"1")
+    assert (out.topic, out.key, out.timestamp) == ("audit", b"1", 99)
+    assert dict(out.headers)["hp-source-timestamp"] == b"11"
+
+
+EMOJI = st.text(st.sampled_from("x😀\x00é\n"), max_size=60).map(lambda some: some * 90)
+LARGE = st.none() | st.integers(0, 40_000).map(lambda size: b"k" * size)
+NAMES = st.sampled_from(["a", "hp-replay-id", "hp-event-time", "hp-agent", "😀" * 300])
+
+
+@settings(deadline=None)
+@given(
+    texts=st.tuples(EMOJI, EMOJI, EMOJI, EMOJI),
+    key=LARGE,
+    value=LARGE,
+    headers=st.lists(st.tuples(NAMES, st.integers(0, 9_000).map(bytes)), max_size=4),
+    limit=st.integers(RECORD_BYTES_FLOOR, 60_000),
+)
+@example(("😀" * 4_000,) * 4, b"k" * 4_000, b"v", [("hp-replay-id", bytes(9_000))], RECORD_BYTES_FLOOR)
+def test_an_error_record_fits_its_topic_whatever_there_is_to_say(texts, key, value, headers, limit):
+    error_class, message, explain, stack = texts
+    place = "t" * 249
+    record = StoredRecord(place, 2**31, 2**62, 2**62, key, value, tuple(headers))
+    failing = Failing("g" * 249, "a" * 249, "1.0", place)
+    out = error_record(record, Rejection(error_class, message, (explain,), stack), failing, "errors", 2**62, limit)
+    assert out.size_bytes() <= limit
+    said = dict(out.headers)
+    for content in said.values():
+        if content.isascii() or b"hp-" not in content:
+            content.decode()
+    assert (said["hp-source-topic"], said["hp-source-offset"]) == (place.encode(), b"%d" % 2**62)
+    assert said["hp-error-fingerprint"] == fingerprint(error_class, message, "a" * 249).encode()
+    if "hp-omitted" not in said:
+        assert (out.key, out.value) == (key, value), "whole, or hash and place instead"
+
+
+def test_the_record_itself_stays_longer_than_what_is_said_of_its_error():
+    record = StoredRecord("user-events", 3, 7, 11, b"1", b"v" * 8_000, (("a", b"b"),))
+    rejection = Rejection("Reject", "no", ("line",) * 100, "s" * 3_000)
+    out = make(record, rejection, limit=10_000)
+    said = dict(out.headers)
+    assert (out.key, out.value, said["a"]) == (b"1", record.value, b"b")
+    assert (said["hp-error-stack"].decode(), said["hp-error-message"]) == ("…", b"no")
+    assert said["hp-error-explain"].startswith(b"line\nline")
+
+
+@given(st.dictionaries(EMOJI, EMOJI, max_size=8), st.integers(0, 40_000), st.integers(RECORD_BYTES_FLOOR, 60_000))
+def test_an_audit_record_fits_its_topic_whatever_its_fields(fields, key_bytes, limit):
+    record = StoredRecord("user-events", 3, 7, 11, b"k" * key_bytes, b"secret")
+    out = audit_record("audit", "seen", record, FAILING, fields, 99, limit)
+    body = orjson.loads(out.value)
+    assert out.size_bytes() <= limit
+    assert (body["topic"], body["partition"], body["offset"]) == ("user-events", 3, 7)
+    assert body.get("omitted", 0) + len(body) - 6 - ("omitted" in body) == len(fields)

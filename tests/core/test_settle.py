@@ -8,6 +8,7 @@ from pipeline.core.agent import Definition
 from pipeline.core.decode import decode
 from pipeline.core.effects import Audit, Upsert, publish
 from pipeline.core.errors import Blocking, Reject
+from pipeline.core.event_time import DAY_MS
 from pipeline.core.idempotence import derived_msg_id, mark_value
 from pipeline.core.outcome import Blocked, Candidate, Conflict, Duplicate, Rejected
 from pipeline.core.record import StoredRecord
@@ -15,6 +16,8 @@ from pipeline.core.settle import Limits, UndeclaredOutput, already_seen, conclud
 from pipeline.core.state import State
 from pipeline.core.tables import Columns, Tables
 from pipeline.core.topic import Topic
+from pipeline.core.views import Relation
+from pipeline.runtime.check import BATCH_BYTES_FLOOR, limits
 from tests.behaviour.small_agent import CONTRACTS
 
 SOURCE, OUTPUT, OTHER = Topic("user-events"), Topic("comment-counts"), Topic("messages")
@@ -41,10 +44,10 @@ def counted(count: object = 1, **more):
     return publish(OUTPUT, "comment.counted", user_id=1, count=count, **more)
 
 
-def concluded(effects, item=None, state=None, limits=None):
+def concluded(effects, item=None, state=None, limits=None, now_ms=0):
     item = item or candidate()
-    state, limits = state or State("1", {}, {}.get), limits or Limits()
-    return conclude(item, effects, state, definition(), LOADED, limits, tables=TABLES)
+    state = state or State("1", {}, {}.get)
+    return conclude(item, effects, state, definition(), LOADED, limits or Limits(), now_ms, TABLES)
 
 
 def test_a_mark_tells_new_duplicate_and_conflict_apart():  # D3
@@ -104,6 +107,31 @@ def test_rows_that_do_not_fit_a_batch_are_a_rejection():
         state.put(b"%d" % at, b"x" * 100)
     with pytest.raises(Reject, match="11 rows of state take"):
         concluded([], state=state, limits=Limits(rows_bytes_max=1000))
+
+
+def test_one_row_that_does_not_fit_a_batch_is_a_rejection():
+    state = State("1", {}, {}.get)
+    state.put(b"picture\x001", b"x" * 2_000_000)
+    with pytest.raises(Reject, match="2 rows of state take"):
+        concluded([], state=state)
+
+
+def test_seven_rows_under_long_keys_do_not_fit_a_small_changelog():
+    state = State("1", {}, {}.get)
+    for letter in "abcdefg":
+        Relation("follows").of(state).add("😀" * 999 + letter)
+    with pytest.raises(Reject, match="8 rows of state take"):
+        concluded([], state=state, limits=limits({"changelog": BATCH_BYTES_FLOOR}, ["changelog"], 500))
+
+
+def test_an_output_of_an_old_record_is_written_under_a_time_that_its_topic_keeps():
+    now_ms = 40 * DAY_MS
+    fresh, old = (concluded([counted()], now_ms=at_ms).outputs[0] for at_ms in (77 + DAY_MS, now_ms))
+    assert (fresh.timestamp, fresh.headers) == (77, [])
+    assert (old.timestamp, old.headers) == (now_ms - DAY_MS, [("hp-event-time", b"77")])
+    tight = Limits(ages_ms={"comment-counts": 5_000}, age_ms_small=5_000)
+    (output,) = concluded([counted()], limits=tight, now_ms=9_000).outputs
+    assert (output.timestamp, output.headers) == (4_000, [("hp-event-time", b"77")])
 
 
 def test_a_record_key_that_does_not_fit_a_batch_as_a_mark_is_a_rejection():

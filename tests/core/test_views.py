@@ -1,5 +1,8 @@
 """Typed views: what handlers see, what tables show, how many rows it takes (D2, D5)."""
 
+from decimal import Decimal
+from uuid import UUID
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,3 +99,25 @@ def test_rows_are_shown_to_people_and_found_again(view, row, value, key, shown):
     assert (view.show_key(row), view.show_value(value)) == (key, shown)
     assert view.row_of(key) == row
     assert row.startswith(view.prefix)
+
+
+@pytest.mark.parametrize("value", [2.9, 2.0, float("nan"), True, "2", None, Decimal(2)])
+def test_a_counter_takes_whole_numbers_and_nothing_else(value):
+    state = State("1", {}, {}.get)
+    with pytest.raises(TypeError, match="a counter takes an int"):
+        Counter("seen").of(state).set(value)
+    assert state.writes == {}
+
+
+@pytest.mark.parametrize("other", [2.9, 2.0, float("nan"), True, None, b"2", Decimal(2), ("a",)])
+@pytest.mark.parametrize("call", ["add", "remove", "has"])
+def test_a_relation_takes_numbers_and_text_and_nothing_else(call, other):
+    state = State("1", {}, {}.get)
+    with pytest.raises(TypeError, match="a related key is an int or text"):
+        getattr(Relation("follows").of(state), call)(other)
+    assert state.writes == {}
+
+
+def test_a_msg_id_set_says_that_an_id_is_text():
+    with pytest.raises(TypeError, match="as text"):
+        MsgIdSet("comments").of(State("1", {}, {}.get, "i1")).add(UUID(int=1))

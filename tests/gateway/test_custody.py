@@ -232,6 +232,32 @@ async def test_a_replay_asks_the_gateways_clock_and_not_that_of_who_calls(
         assert await Gateway(read_settings(), ask.url).replay(once_each) == 150  # and refused again
 
 
+async def test_a_replay_takes_what_was_refused_before_the_clock_went_back(
+    tmp_path: Path, poisoned: Picky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time
+
+    def ahead() -> float:
+        return now() + (3600 if sys._getframe(1).f_globals["__name__"] == "pipeline.producer.refusing" else 0)
+
+    async with gateway(tmp_path, poisoned, [user_events]) as ask:
+        with monkeypatch.context() as clock:
+            clock.setattr(time, "time", ahead)
+            assert (await ask.post(*(poison(number) for number in range(150)))).status == 202
+            await undelivered(ask, 150)
+        asked = []
+
+        def once_each(done: int) -> None:
+            asked.append(done)
+            assert len(asked) < 10, "what is refused again is sent again and again"
+
+        assert await Gateway(read_settings(), ask.url).replay(once_each) == 150  # and refused again
+        await undelivered(ask, 150)
+        monkeypatch.setattr("tests.producer.scripted.POISON", b"nothing")
+        assert await Gateway(read_settings(), ask.url).replay(once_each) == 150
+        await until(lambda: len(in_topic(poisoned)) == 150, 60, "all in the topic")
+
+
 async def test_a_replay_that_ends_in_its_middle_skips_nothing(
     tmp_path: Path, poisoned: Picky, monkeypatch: pytest.MonkeyPatch
 ) -> None:

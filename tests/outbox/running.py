@@ -42,7 +42,7 @@ class StrictLink(ScriptedLink):
 
     cluster: StrictCluster
 
-    async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> Sent:
+    async def send(self, topic: str, partition: int, messages: Sequence[Message], at_ms: int | None = None) -> Sent:
         if topic in self.cluster.silent:
             await self.cluster.answers.wait()
         after = self.cluster.denied_after.get(topic)
@@ -50,7 +50,7 @@ class StrictLink(ScriptedLink):
             raise TopicAuthorizationFailedError(topic)
         self.cluster.keys += [message.key for message in messages]
         self.cluster.headers += [message.headers for message in messages]
-        return await super().send(topic, partition, messages)
+        return await super().send(topic, partition, messages, at_ms)
 
 
 @asynccontextmanager

@@ -53,6 +53,21 @@ async def test_a_row_that_kafka_refuses_is_set_aside_and_its_key_goes_on(
     assert values(cluster, "orders") == [b"1", b"2", b"cured"]
 
 
+async def test_rows_wait_in_order_while_their_topic_takes_no_time_that_this_machine_knows(
+    sqlite: SqliteDatabase, cluster: StrictCluster
+) -> None:
+    cluster.takes_since_ms = 2**62
+    insert(sqlite, *(("orders", "a", f"{n}") for n in range(3)))
+    async with running(sqlite, cluster) as relay:
+        await until(lambda: "orders" in relay.held(), WITHIN_S, "the topic waits")
+        assert relay.held()["orders"].startswith("invalid_timestamp: ")
+        assert opened(relay) == {"outbox:topic:orders"}
+        assert count(sqlite, "failed IS NOT NULL") == 0
+        cluster.takes_since_ms = None
+        await until(lambda: count(sqlite, "sent IS NOT NULL") == 3, WITHIN_S, "they are sent")
+    assert values(cluster, "orders") == [b"0", b"1", b"2"]
+
+
 async def test_text_that_is_not_utf_8_is_its_rows_fault_only(sqlite: SqliteDatabase, cluster: StrictCluster) -> None:
     connection = sqlite.connect()
     broken = "CAST(x'7bff7d' AS TEXT)"

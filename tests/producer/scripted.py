@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RequestTimedOutError
+from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError, RequestTimedOutError
 
 from pipeline.producer.errors import BadPartition, NonExistingTopic, NotAvailable
 from pipeline.producer.link import Sent
@@ -21,9 +21,11 @@ class Cluster:
     def __init__(self, counts: dict[str, int]) -> None:
         self.counts = counts
         self.logs: dict[tuple[str, int], list[bytes | None]] = defaultdict(list)
+        self.times: dict[tuple[str, int], list[int]] = defaultdict(list)
         self.away = False
         self.hangs = False
         self.acks_lost = 0
+        self.takes_since_ms: int | None = None
         self.errors: list[Exception] = []
         self.asked: list[str] = []
         self.requests: list[tuple[str, int, int]] = []
@@ -54,11 +56,14 @@ class ScriptedLink:
             raise NonExistingTopic(f"topic {topic} doesn't exist")
         return self.cluster.counts[topic]
 
-    async def send(self, topic: str, partition: int, messages: Sequence[Letter]) -> Sent:
+    async def send(self, topic: str, partition: int, messages: Sequence[Letter], at_ms: int | None = None) -> Sent:
         cluster = self.cluster
         if partition >= await self.partitions(topic):
             raise BadPartition(f"{topic} has no partition {partition}")
         cluster.requests.append((topic, partition, len(messages)))
+        times = [at_ms or message.timestamp_ms for message in messages]
+        if cluster.takes_since_ms is not None and min(times) < cluster.takes_since_ms:
+            raise InvalidTimestampError
         if cluster.errors:
             raise cluster.errors.pop(0)
         if any(message.value is not None and message.value.startswith(POISON) for message in messages):
@@ -66,6 +71,7 @@ class ScriptedLink:
         log = cluster.logs[topic, partition]
         offset = len(log)
         log.extend(message.value for message in messages)
+        cluster.times[topic, partition].extend(times)
         if cluster.acks_lost:
             cluster.acks_lost -= 1
             raise RequestTimedOutError

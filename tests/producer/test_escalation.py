@@ -28,7 +28,7 @@ class BrokenLink(ScriptedLink):
         self.failed: list[int] = []
         self.mended_after: int | None = None
 
-    async def send(self, topic: str, partition: int, messages: Sequence[Message]) -> Sent:
+    async def send(self, topic: str, partition: int, messages: Sequence[Message], at_ms: int | None = None) -> Sent:
         mended = self.mended_after is not None and len(self.failed) >= self.mended_after
         if not mended and any((message.value or b"").startswith(b"bug") for message in messages):
             self.failed.append(len(messages))

@@ -30,7 +30,7 @@ class Counting:
     async def partitions(self, topic): return 1
     async def refresh(self): pass
     async def close(self): pass
-    async def send(self, topic, partition, messages):
+    async def send(self, topic, partition, messages, at_ms=None):
         await self.back.wait()
         self.sent += len(messages)
         return Sent(self.sent - len(messages), len(messages))
