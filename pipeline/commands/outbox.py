@@ -50,13 +50,14 @@ def outbox(context: click.Context, /, loglevel: str, **flags: Any) -> None:
 
 @framed
 def _relay(*, broker: str | None, url: str | None, table: str | None, web_port: int | None, loglevel: str) -> None:
+    from pipeline.ops.application import declared_partitioners
     from pipeline.outbox.service import serve
 
     settings = settings_of(broker=broker, outbox_url=url, outbox_table=table, web_port=web_port)
     logging.basicConfig(
         level=loglevel.upper(), stream=sys.stderr, format="[%(asctime)s] %(levelname)s %(name)s: %(message)s"
     )
-    asyncio.run(serve(settings, lambda web: click.echo(f"ready web={web}")))
+    asyncio.run(serve(settings, declared_partitioners(settings), lambda web: click.echo(f"ready web={web}")))
 
 
 @outbox.command("ddl")
