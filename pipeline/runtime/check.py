@@ -17,6 +17,7 @@ from pipeline.core.topic import cleanup_policies
 from pipeline.core.turn import row_bytes_max
 from pipeline.runtime.admin import Admin, BrokerAway, connect
 from pipeline.runtime.ownership import BATCH_BYTES_MAX
+from pipeline.runtime.partitioners import require_partitioners
 from pipeline.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,6 +75,9 @@ async def check_topics(app: "App") -> dict[str, int]:
     ]
     if problems:
         raise Misconfigured("; ".join(f"{problem.message}: {problem.remedy}" for problem in problems))
+    if not app.partitioners_seen:  # a worker comes here twice
+        await require_partitioners(app.definitions, counts, {"bootstrap_servers": app.settings.brokers, **app.security})
+        app.partitioners_seen = True
     sizes = {name: int(config["max.message.bytes"]) for name, config in configs.items()}
     closing = [row_bytes_max([topic.name for topic in definition.sources]) for definition in app.definitions]
     app.context.limits = limits(sizes, changelogs, max(closing, default=0))
