@@ -36,11 +36,11 @@ def erase(
     from pipeline.ops.erase import erase_rows, what_stays, workers_of
 
     settings = settings_of(broker=broker, app=app, app_id=app_id)
-    application_, key = application(settings), user_id.lower()
+    application_ = application(settings)
     asked = workers_of(settings, workers)
-    asyncio.run(erase_rows(application_, key, asked, lambda line: _show(asdict(line), as_json), dry_run=dry_run))
+    asyncio.run(erase_rows(application_, user_id, asked, lambda line: _show(asdict(line), as_json), dry_run=dry_run))
     with progress("reading topics") as bar:
-        left = asyncio.run(what_stays(application_, key, bar))
+        left = asyncio.run(what_stays(application_, user_id, bar))
     for line in left:
         _show(asdict(line), as_json)
 

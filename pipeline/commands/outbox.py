@@ -53,6 +53,7 @@ def outbox(context: click.Context, /, loglevel: str, **flags: Any) -> None:
 def _relay(*, broker: str | None, url: str | None, table: str | None, web_port: int | None, loglevel: str) -> None:
     stop_signals.handle()
     from pipeline.kafka.repeats import quieten
+    from pipeline.ops.application import declared_partitioners
     from pipeline.outbox.service import serve
 
     settings = settings_of(broker=broker, outbox_url=url, outbox_table=table, web_port=web_port)
@@ -60,7 +61,7 @@ def _relay(*, broker: str | None, url: str | None, table: str | None, web_port: 
         level=loglevel.upper(), stream=sys.stderr, format="[%(asctime)s] %(levelname)s %(name)s: %(message)s"
     )
     quieten()
-    asyncio.run(serve(settings, lambda web: click.echo(f"ready web={web}")))
+    asyncio.run(serve(settings, declared_partitioners(settings), lambda web: click.echo(f"ready web={web}")))
 
 
 @outbox.command("ddl")

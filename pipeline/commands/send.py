@@ -27,8 +27,9 @@ from pipeline.commands.frame import (
 def send(*, topic: str, path: str, broker: str | None, app: str | None, app_id: str | None, as_json: bool) -> int:
     """Send JSON lines {"key": …, "value": …, "headers": {…}} to TOPIC; return when all are confirmed.
 
-    The value is written as compact JSON, null as a tombstone; the key chooses the partition as Kafka's Java clients
-    do. At a line that can't be sent it stops, says how many were confirmed, and exits 1.
+    The value is written as compact JSON, null as a tombstone; the key chooses the partition by the partitioner that the
+    application's catalogue declares for TOPIC, else as Kafka's Java clients do. At a line that can't be sent it stops,
+    says how many were confirmed, and exits 1.
     """
     from pipeline.ops.send import LineBroken, Stopped
     from pipeline.ops.send import send as send_

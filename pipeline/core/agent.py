@@ -75,6 +75,8 @@ class Definition:
         unique(f"{where}, sources", (topic.name for topic in self.sources))
         unique(f"{where}, outputs", (topic.name for topic in self.outputs))
         unique(f"{where}, views", (view.name for view in self.views))
+        if self.views:
+            self._require_one_partitioner()
         if self.unknown not in ("ignore", "error-topic", "crash"):
             raise Misconfigured(f"{where}: unknown is ignore, error-topic or crash, not {self.unknown!r}")
         if self.on_bug not in ("block", "error-topic"):
@@ -82,6 +84,27 @@ class Definition:
         if not isinstance(self.audit_repeats, bool):
             raise Misconfigured(f"{where}: audit_repeats is True or False, not {self.audit_repeats!r}")
         self.output_names = frozenset(topic.name for topic in self.outputs)
+
+    @property
+    def partitioner(self) -> str:
+        """Which hash of a key says in which unit it is; an agent with state has one, others may read several."""
+        return next((topic.partitioner for topic in self.sources if topic.ordered), "murmur2")
+
+    def _require_one_partitioner(self) -> None:
+        """A key has its rows in one unit: the one of the partition where each source has it."""
+        found = {topic.name: topic.partitioner for topic in self.sources if topic.ordered}
+        if "any" in found.values():
+            loose = ", ".join(name for name, partitioner in found.items() if partitioner == "any")
+            raise Misconfigured(
+                f"agent {self.name!r} keeps state, so it can't read {loose} with partitioner 'any': nothing says where "
+                "a key's rows would be; have its producers use one that is known, and declare that"
+            )
+        if len(set(found.values())) > 1:
+            shown = ", ".join(f"{name} has {partitioner}" for name, partitioner in found.items())
+            raise Misconfigured(
+                f"agent {self.name!r} keeps state, so all its sources need one partitioner, but {shown}: "
+                "a key's events would go to two units; have the producers of one topic use the other's"
+            )
 
     def on(self, type_: str) -> Callable[[HandlerFunction], HandlerFunction]:
         """Register the decorated function for events of `type_`; a second one for the same type is an error."""

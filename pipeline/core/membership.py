@@ -70,12 +70,12 @@ class Introduction(NamedTuple):
 
 def digest(definition: Definition) -> str:
     """Of everything that two workers must agree on to hand a unit of this agent to each other."""
-    topics = {topic.name: getattr(topic, "partitioner", MURMUR2) for topic in definition.sources + definition.outputs}
+    topics = {topic.name: topic.partitioner for topic in definition.sources + definition.outputs}
     agreed = {
         "sources": sorted(topic.name for topic in definition.sources),
         "tables": sorted((view.name, view.kind) for view in definition.views),
         # One more output changes nothing; an output whose keys go to other partitions does.
-        "partitioners": {name: str(chosen) for name, chosen in topics.items() if chosen != MURMUR2},
+        "partitioners": {name: chosen for name, chosen in topics.items() if chosen != MURMUR2},
     }
     return hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()
 

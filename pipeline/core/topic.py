@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.core.errors import Misconfigured
+from pipeline.core.routing import PARTITIONERS, PartitionerName
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
@@ -18,6 +19,10 @@ class Topic:
     whose records are in no order (without a record key, `event.key` is the msg_id). owner: the team or agent that
     writes it. partitions: None for the setting's. compacted: keeps the last record of each key. retention_ms: None for
     the broker's default.
+
+    partitioner: which hash of the key its producers use. `murmur2`, Java's, is what ours use; `crc32` is librdkafka's
+    default (Python, Go, .NET, Node), consistent_random. A record in another partition is rejected (WrongPartition).
+    `any`: each writer's own choice, unchecked; not for an agent with state, since nothing says where a key's rows are.
     """
 
     name: str
@@ -27,6 +32,7 @@ class Topic:
     compacted: bool = False
     retention_ms: int | None = None
     config: tuple[tuple[str, str], ...] = ()
+    partitioner: PartitionerName = "murmur2"
 
     def __post_init__(self) -> None:
         """Misconfigured for what no broker could serve: types are checked too, since nobody has to run mypy."""
@@ -48,6 +54,9 @@ class Topic:
             raise Misconfigured(f"{where}: retention_ms is a number from -1, or None, not {self.retention_ms!r:.100}")
         if not isinstance(given.config, tuple) or not all(map(_is_setting, self.config)):
             raise Misconfigured(f'{where}: config is pairs of texts, (("max.message.bytes", "2000000"),)')
+        if self.partitioner not in PARTITIONERS:
+            known = ", ".join(PARTITIONERS)
+            raise Misconfigured(f"{where} has partitioner={self.partitioner!r}: choose one of {known}")
 
     @property
     def ordered(self) -> bool:
@@ -92,6 +101,11 @@ class Catalogue:
         """Misconfigured unless `topic` is declared here."""
         if self.topics.get(topic.name) != topic:
             raise Misconfigured(f"{who} uses topic {topic.name!r}, which the catalogue doesn't declare: add it there")
+
+    def partitioner(self, topic: str) -> PartitionerName:
+        """The declared partitioner of a topic, by name; murmur2 for one that isn't declared here."""
+        known = self.topics.get(topic)
+        return "murmur2" if known is None else known.partitioner
 
     def __iter__(self) -> Iterator[Topic]:
         return iter(self.topics.values())

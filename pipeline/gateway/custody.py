@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 
 from pipeline.closing import ended
 from pipeline.core.errors import Misconfigured
+from pipeline.core.routing import PartitionerName
 from pipeline.gateway.door import Taken
 from pipeline.gateway.measured import MeasuredLink
 from pipeline.gateway.metrics import GatewayMetrics
@@ -47,7 +49,8 @@ class CustodyFull(NotTaken):
 class Custody:
     """Takes events, and answers for them from then on.
 
-    topics: those whose partition counts are asked for, so that a key's partition is known early. link: instead of
+    topics: those whose partition counts are asked for, so that a key's partition is known early. partitioners: topic →
+    the declared one. link: instead of
     aiokafka. Raises SpillUnusable and SpillInUse at the start, never because a broker is away.
     """
 
@@ -58,6 +61,7 @@ class Custody:
         metrics: GatewayMetrics,
         alerts: Alerts,
         *,
+        partitioners: Mapping[str, PartitionerName] = MappingProxyType({}),
         link: Link | None = None,
     ) -> None:
         self._settings, self._topics, self._metrics, self._alerts = settings, list(topics), metrics, alerts
@@ -68,6 +72,7 @@ class Custody:
             spill=settings.spill,
             durable=True,
             limits=self.limits,
+            partitioners=partitioners,
             linger_s=LINGER_S,
             link=MeasuredLink(link or KafkaLink(client_options(settings) | shared), metrics),
             on_trouble=self._trouble,

@@ -50,7 +50,8 @@ async def running(app: App, link: Link | None = None) -> AsyncIterator[str]:
     if not open_doors:
         raise Misconfigured("no topic takes events: the agents write every topic of the catalogue that has a contract")
     metrics, alerts = GatewayMetrics(), Alerts(settings.alert_webhook)
-    custody = Custody(settings, list(open_doors), metrics, alerts, link=link)
+    partitioners = {topic.name: topic.partitioner for topic in app.catalogue}
+    custody = Custody(settings, list(open_doors), metrics, alerts, partitioners=partitioners, link=link)
     await custody.start()
     try:
         kept = UndeliveredLog(custody, metrics, alerts)

@@ -1,12 +1,30 @@
 """Loading the application for a command: whatever goes wrong there is one line with its place."""
 
+import logging
 import traceback
 from typing import Any
 
 from pipeline.core.errors import HardpartsError, Misconfigured
+from pipeline.core.routing import PartitionerName
 from pipeline.runtime.app import App
 from pipeline.runtime.load import load_app
 from pipeline.runtime.settings import Settings
+
+log = logging.getLogger("hardparts.application")
+
+
+def declared_partitioners(settings: Settings) -> dict[str, PartitionerName]:
+    """topic → the partitioner that the application's catalogue declares.
+
+    Empty, with a line in the log, where there is no application and none is named: a relay may run anywhere.
+    """
+    try:
+        return {topic.name: topic.partitioner for topic in application(settings).catalogue}
+    except Misconfigured as error:
+        if settings.app != Settings.model_fields["app"].default:
+            raise
+        log.warning("keys go to their partitions by murmur2, no catalogue says otherwise: %s", error)
+        return {}
 
 
 def application(settings: Settings) -> App:

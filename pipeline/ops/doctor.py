@@ -21,13 +21,14 @@ from pipeline.ops.reading import reader
 from pipeline.ops.topics import catalogue
 from pipeline.producer import Limits, SpillUnusable, probe
 from pipeline.runtime import descriptors
-from pipeline.runtime.admin import Admin, TopicFound, connect
+from pipeline.runtime.admin import Admin, TopicFound, client_options, connect
 from pipeline.runtime.app import App
 from pipeline.runtime.check import lost_changelogs, set_partitions, unfit
 from pipeline.runtime.database import Database
 from pipeline.runtime.expiry import too_short
 from pipeline.runtime.instance import first_slot
 from pipeline.runtime.ownership import Owner
+from pipeline.runtime.partitioners import doubts
 from pipeline.runtime.security import client_security, described, unencrypted
 from pipeline.runtime.settings import AUTO, Settings
 from pipeline.runtime.transaction import TransactionalOwner
@@ -197,6 +198,7 @@ async def _cluster(settings: Settings, app: App | None, reached: Finding) -> lis
             if app is not None:
                 findings += await _topics(app, admin, found)
                 findings += await open_transactions(settings, _sources(app, found), memory)
+                findings += await partitioners(app, found, memory)
     except HardpartsError as error:
         strange = isinstance(error, OtherCluster)
         findings = [
@@ -292,6 +294,22 @@ async def open_transactions(
         Finding(check, "WARN", f"{tp.topic}[{tp.partition}] can be read up to {offset} only: one is open there", remedy)
         for tp, offset in held.items()
     ] or [ok(check, "none holds a source back")]
+
+
+async def partitioners(app: App, found: dict[str, TopicFound], memory: ClusterMemory) -> list[Finding]:
+    """The last records of each source stand where its declared partitioner puts them."""
+    check = "partitioners"
+    counts = {name: there.partitions for name, there in found.items()}
+    options = {**client_options(app.settings), "cluster_memory": memory}
+    looked = await doubts(app.declared, counts, options)
+    if not looked:
+        return [ok(check, "nothing to look at")]
+    findings = [
+        Finding(check, "FAIL" if one.certain else "WARN", one.message, one.remedy)
+        for one in looked.values()
+        if one is not None
+    ]
+    return findings or [ok(check, "the last records of each source are where the declared one puts them")]
 
 
 async def _held_at(

@@ -67,9 +67,8 @@ async def erase_rows(app: App, key: str, workers: Sequence[str], say: Callable[[
             await _require_ours(session, worker, ours)
         for agent in upstream_first(app.definitions):
             looked: set[int] = set()
-            for capitals in sorted({key != key.upper(), False}):  # where upstream has written it in capitals, too
-                asked = {"agent": agent.name, "key": key, "capitals": capitals, "dry_run": dry_run}
-                answer = await _ask(session, agent, workers, asked)
+            for place in await _places(app, agent, key):
+                answer = await _ask(session, agent, workers, {"agent": agent.name, "dry_run": dry_run, **place})
                 if answer["partition"] in looked:
                     continue
                 looked.add(answer["partition"])
@@ -94,26 +93,50 @@ async def what_stays(app: App, key: str, on_progress: Callable[[int, int], None]
     for name in (*(topic.name for topic in app.catalogue), *own):
         if name not in found:
             continue
-        ordered = name in app.catalogue.topics and app.catalogue.topics[name].ordered
-        numbers = _partitions(key, found[name].partitions) if ordered else None
+        topic = app.catalogue.topics.get(name)
+        numbers = _partitions(key, found[name].partitions, topic.partitioner) if topic and topic.ordered else None
         held: defaultdict[int, int] = defaultdict(int)
         newest_ms = 0
         async for record in read_to_end(settings, name, numbers, on_progress, committed_only=False):
-            if record.key is not None and record.key.decode(errors="replace").lower() == key:
+            if record.key is not None and record.key.decode(errors="replace").lower() == key.lower():
                 held[record.partition] += 1
                 newest_ms = max(newest_ms, record.timestamp)
         detail = _kept(configs[name], newest_ms, now_ms)
         lines += [Line("topic", f"{name}[{number}]", name, count, detail) for number, count in sorted(held.items())]
     for agent, name in zip(app.definitions, changelogs, strict=True):
         if name in found:
-            number = partition_of(encode_key(key), found[agent.sources[0].name].partitions)
-            lines.append(Line("changelog", f"{name}[{number}]", name, 0, _compacted(configs[name])))
+            numbers = _partitions(key, found[agent.sources[0].name].partitions, agent.partitioner)
+            where = f"{name}[{numbers[0]}]" if numbers and _finds(agent) else name
+            lines.append(Line("changelog", where, name, 0, _compacted(configs[name])))
     return lines
 
 
-def _partitions(key: str, count: int) -> list[int]:
-    """Where records under this key are; upstream may write a UUID in capitals."""
-    return sorted({partition_of(encode_key(text), count) for text in (key, key.upper())})
+def _spellings(key: str) -> list[str]:
+    """As its records may have it: before such records were rejected, upstream may have written a UUID in capitals."""
+    return list(dict.fromkeys((key.lower(), key.upper(), key)))
+
+
+def _partitions(key: str, count: int, partitioner: str) -> list[int] | None:
+    """Where records under this key are; None: anywhere."""
+    if partitioner == "any":
+        return None
+    return list(dict.fromkeys(partition_of(encode_key(text), count, partitioner) for text in _spellings(key)))
+
+
+def _finds(agent: Definition) -> bool:
+    """Whether the key says in which unit it is: all sources have one partitioner, which is known."""
+    partitioners = {topic.partitioner for topic in agent.sources if topic.ordered}
+    return len(partitioners) < 2 and "any" not in partitioners
+
+
+async def _places(app: App, agent: Definition, key: str) -> list[dict[str, Any]]:
+    """What to ask the workers for, so that every unit is asked that may have rows of the key."""
+    if _finds(agent):
+        return [{"key": text, "capitals": text == key.upper() != key.lower()} for text in _spellings(key)]
+    async with connect(app.settings) as admin:
+        found = await admin.topics([topic.name for topic in agent.sources])
+    count = max((topic.partitions for topic in found.values()), default=0)
+    return [{"key": key, "partition": number} for number in range(count)]
 
 
 def _kept(config: dict[str, str], newest_ms: int, now_ms: float) -> str:

@@ -12,6 +12,7 @@ from typing import NamedTuple, NoReturn
 
 from pipeline.core.errors import HardpartsError
 from pipeline.core.routing import encode_key, partition_of
+from pipeline.ops.application import declared_partitioners
 from pipeline.ops.reading import partitions_of
 from pipeline.producer import Delivery, Limits, ProducerError, ReliableProducer
 from pipeline.runtime.admin import client_options
@@ -81,11 +82,12 @@ async def send(settings: Settings, topic: str, source: int, on_confirmed: Callab
     on_confirmed: called with (records confirmed, input bytes read). Raises Stopped, which names the line, at the first
     that can't be sent; TopicMissing; BrokerAway.
     """
+    partitioner = declared_partitioners(settings).get(topic, "murmur2")
     partitions = await partitions_of(settings, topic)
     limits = Limits(memory_messages=2 * UNCONFIRMED_MAX, memory_bytes=MEMORY_BYTES_MAX)
     producer = ReliableProducer(client_options(settings), limits=limits, linger_s=LINGER_S)
     await producer.start()
-    sending = _Sending(producer, topic, partitions, ",".join(settings.brokers))
+    sending = _Sending(producer, topic, partitions, partitioner, ",".join(settings.brokers))
     try:
         async for number, raw, read_bytes in _lines(source):
             await sending.line(number, raw)
@@ -97,8 +99,9 @@ async def send(settings: Settings, topic: str, source: int, on_confirmed: Callab
 
 
 class _Sending:
-    def __init__(self, producer: ReliableProducer, topic: str, partitions: int, address: str) -> None:
+    def __init__(self, producer: ReliableProducer, topic: str, partitions: int, partitioner: str, address: str) -> None:
         self._producer, self._topic, self._partitions, self._address = producer, topic, partitions, address
+        self._partitioner = partitioner
         self._unconfirmed: deque[tuple[int, int, Delivery]] = deque()
         self._keyless = self._bytes = 0
         self.confirmed = 0
@@ -147,7 +150,7 @@ class _Sending:
 
     def _partition(self, key: bytes | None) -> int:
         if key is not None:
-            return partition_of(key, self._partitions)
+            return partition_of(key, self._partitions, self._partitioner)
         self._keyless += 1
         return self._keyless % self._partitions
 

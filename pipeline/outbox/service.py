@@ -1,11 +1,12 @@
 """The relay as a process: settings, producer, pages, signals."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from aiohttp import web as http
 
 from pipeline.core.errors import Misconfigured
+from pipeline.core.routing import PartitionerName
 from pipeline.outbox.connect import Source
 from pipeline.outbox.metrics import OutboxMetrics
 from pipeline.outbox.pages import Pages
@@ -22,15 +23,26 @@ MISSING_AFTER_S = 5.0
 """A topic that is missing is asked for again anyway, from the table."""
 
 
-async def serve(settings: Settings, on_started: Callable[[str], object]) -> None:
-    """Relay until SIGTERM, SIGINT or SIGHUP. on_started: told the URL of the pages. Raises Misconfigured."""
+async def serve(
+    settings: Settings, partitioners: Mapping[str, PartitionerName], on_started: Callable[[str], object]
+) -> None:
+    """Relay until SIGTERM, SIGINT or SIGHUP. on_started: told the URL of the pages. Raises Misconfigured.
+
+    partitioners: topic → the declared one, where it isn't murmur2.
+    """
     metrics = OutboxMetrics()
     observe = metrics.dependency.labels("database").observe
     source = Source(settings.outbox_url, settings.outbox_table)
     table = Table(source, deletes=settings.outbox_keep_s is not None, on_call=observe)
     bounds, alerts = Bounds(), Alerts(settings.alert_webhook)
     limits = Limits(memory_messages=2 * bounds.rows, memory_bytes=2 * bounds.bytes)
-    producer = ReliableProducer(client_options(settings), limits=limits, linger_s=0, missing_after_s=MISSING_AFTER_S)
+    producer = ReliableProducer(
+        client_options(settings),
+        limits=limits,
+        partitioners=partitioners,
+        linger_s=0,
+        missing_after_s=MISSING_AFTER_S,
+    )
     relay = Relay(table, producer, alerts, metrics, keep_s=settings.outbox_keep_s, bounds=bounds)
     loop = asyncio.get_running_loop()
     stop_signals.then(lambda: loop.call_soon_threadsafe(relay.stop))

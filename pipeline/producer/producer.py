@@ -5,11 +5,12 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from pipeline.closing import ended
 from pipeline.core.backoff import Backoff
-from pipeline.core.routing import partition_of
+from pipeline.core.routing import PartitionerName, partition_of
 from pipeline.kafka.memory import ClusterMemory, OtherCluster
 from pipeline.kafka.patches import apply_patches
 from pipeline.producer.arguments import (
@@ -64,10 +65,11 @@ class ReliableProducer:
 
     options: aiokafka's, `bootstrap_servers` and those of security. spill: an existing directory of this process's own
     for what memory doesn't hold; None: no disk. durable: a message is accepted when it is flushed to the spill, not
-    only when the broker has it. missing_after_s: how long a topic or partition must be missing, with the cluster
-    answering, before its messages are given up. on_undelivered: told of each message that is refused for good.
-    on_trouble: told when the spill begins to fail, and (None) when it works again. backoff: between attempts to send.
-    link: instead of aiokafka.
+    only when the broker has it. partitioners: topic → the hash that puts a key into its partition, where it isn't
+    Java's murmur2; all producers of a topic must use the same. missing_after_s: how long a topic or partition must be
+    missing, with the cluster answering, before its messages are given up. on_undelivered: told of each message that is
+    refused for good. on_trouble: told when the spill begins to fail, and (None) when it works again. backoff: between
+    attempts to send. link: instead of aiokafka.
 
     Raises SpillUnusable and SpillInUse when it starts, never because a broker is away.
     """
@@ -79,6 +81,7 @@ class ReliableProducer:
         spill: Path | None = None,
         durable: bool = False,
         limits: Limits | None = None,
+        partitioners: Mapping[str, PartitionerName] = MappingProxyType({}),
         linger_s: float = LINGER_S,
         check_s: float = CHECK_S,
         missing_after_s: float = MISSING_AFTER_S,
@@ -93,7 +96,7 @@ class ReliableProducer:
         self._spill_directory, self._durable = spill, durable
         self._cluster_memory: ClusterMemory = options.get("cluster_memory") or ClusterMemory()
         self._options = {**options, "cluster_memory": self._cluster_memory}
-        self._limits = limits or Limits()
+        self._limits, self._partitioners = limits or Limits(), partitioners
         self._linger_s, self._check_s, self._missing_after_s = linger_s, check_s, missing_after_s
         self._on_undelivered, self._on_trouble = on_undelivered, on_trouble
         self._given_link, self._backoff = link, backoff
@@ -122,6 +125,7 @@ class ReliableProducer:
             linger_s=self._linger_s,
             missing_after_s=self._missing_after_s,
             backoff=self._backoff,
+            partitioners=self._partitioners,
         )
         self._running = True
         if self._spill is not None:
@@ -331,7 +335,7 @@ class ReliableProducer:
         if count is None or (undecided is not None and len(undecided)):
             return None
         if key is not None:
-            return partition_of(key, count)
+            return partition_of(key, count, self._partitioners.get(topic, "murmur2"))
         self._keyless += 1
         return self._keyless % count
 

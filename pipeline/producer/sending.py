@@ -5,14 +5,14 @@ import logging
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 
 from aiokafka.errors import KafkaError
 
 from pipeline.core.backoff import Backoff
-from pipeline.core.routing import partition_of
+from pipeline.core.routing import PartitionerName, partition_of
 from pipeline.producer.buffer import Buffer
 from pipeline.producer.codes import Fate, code_of, fate_of, name_of
 from pipeline.producer.errors import BadPartition, NonExistingTopic, ProducerError, Undeliverable
@@ -88,8 +88,10 @@ class Sending:
         linger_s: float,
         missing_after_s: float,
         backoff: Backoff,
+        partitioners: Mapping[str, PartitionerName],
     ) -> None:
         self._buffer, self._link, self._refused, self._counted = buffer, link, refused, counted
+        self._partitioners = partitioners
         self._linger_s, self._missing_after_s = linger_s, missing_after_s
         self._backoff = backoff
         self._last_said = ""
@@ -165,10 +167,11 @@ class Sending:
         """Messages whose partition wasn't known when they came: a request for each partition, all of them acked."""
         count = await self._link.partitions(topic)
         self._counted(topic, count)
+        partitioner = self._partitioners.get(topic, "murmur2")
         groups: dict[int, list[Letter]] = defaultdict(list)
         where = []
         for number, message in enumerate(messages):
-            partition = number % count if message.key is None else partition_of(message.key, count)
+            partition = number % count if message.key is None else partition_of(message.key, count, partitioner)
             groups[partition].append(message)
             where.append(partition)
         requests = (self._request(topic, partition, group, search) for partition, group in groups.items())

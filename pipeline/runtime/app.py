@@ -100,6 +100,7 @@ class App(faust.App):
         self.cluster_memory = ClusterMemory(kept_in=self.settings.cluster_file)
         self.fatal_error: BaseException | None = None
         self.watch: Watch | None = None
+        self.partitioners_seen = False
         self._releasing = asyncio.Lock()
         self.ready_partitions: list[int] | None = None
         self.topic_changes: TopicChanges | None = None

@@ -18,6 +18,7 @@ from pipeline.core.turn import row_bytes_max
 from pipeline.runtime.admin import Admin, BrokerAway, connect
 from pipeline.runtime.instance import named
 from pipeline.runtime.ownership import BATCH_BYTES_MAX
+from pipeline.runtime.partitioners import require_partitioners
 from pipeline.signals import stop_signals
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ async def check_topics(app: "App") -> dict[str, int]:
     ]
     if problems:
         raise Misconfigured("; ".join(f"{problem.message}: {problem.remedy}" for problem in problems))
+    if not app.partitioners_seen:  # a worker comes here twice
+        await require_partitioners(app.definitions, counts, {"bootstrap_servers": app.settings.brokers, **app.security})
+        app.partitioners_seen = True
     app.context.limits = limits_of(app, configs)
     return counts
 

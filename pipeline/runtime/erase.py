@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from aiohttp import web as http
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -57,25 +57,20 @@ async def answer(app: "App", request: http.Request) -> http.Response:
     refused = may_not_erase(app.settings, request.headers.get(HEADER, ""))
     if refused is not None:
         return _problem(*refused)
-    try:
-        asked = await request.json()
-        key, name, dry_run = asked["key"], asked["agent"], asked["dry_run"]
-        if not (isinstance(key, str) and 0 < len(key) <= KEY_CHARS_MAX and "\0" not in key):
-            raise ValueError("no key")
-        encode_key(key)  # half of a surrogate pair is a ValueError
-        capitals = asked.get("capitals", False)
-        if not (isinstance(name, str) and isinstance(dry_run, bool) and isinstance(capitals, bool)):
-            raise TypeError("no agent, or no dry_run")
-    except (ValueError, KeyError, TypeError, RecursionError):
+    asked = await _asked(request)
+    if asked is None:
         return _problem(400, 'send {"agent": NAME, "key": TEXT, "dry_run": true or false}')
+    name, key, dry_run, capitals, partition = asked
     definition = next((one for one in app.definitions if one.name == name), None)
     if definition is None:
         return _problem(404, f"no agent {name} runs here: there are {', '.join(one.name for one in app.definitions)}")
     if app.ready_partitions is None:
         return _problem(503, "not ready: taking partitions over")
+    written = encode_key(key.upper() if capitals else key)  # rows are where its records went, under it in lower case
     key = key.lower()
-    written = key.upper() if capitals else key  # rows are under the key in lower case, where its records went
-    partition = partition_of(encode_key(written), app.context.partitions[definition.sources[0].name])
+    if partition is None:
+        count = app.context.partitions[definition.sources[0].name]
+        partition = partition_of(written, count, definition.partitioner)
     unit = app.units.get(name, partition)
     if unit is None:
         return _problem(421, f"partition {partition} of {name} is not here", partition=partition)
@@ -90,6 +85,28 @@ async def answer(app: "App", request: http.Request) -> http.Response:
     log.info("%s: %s", unit.name, "looked for one key" if dry_run else "erased one key")  # not which: it is personal
     body = {"agent": name, "partition": partition, "dry_run": dry_run, "rows": erasure.rows, "sql": erasure.sql}
     return http.json_response(body)
+
+
+class _Asked(NamedTuple):
+    agent: str
+    key: str
+    dry_run: bool
+    capitals: bool
+    partition: int | None
+
+
+async def _asked(request: http.Request) -> _Asked | None:
+    """What a request asks for; None when it makes no sense. partition: where the key doesn't say it."""
+    try:
+        body = await request.json()
+        asked = _Asked(body["agent"], body["key"], body["dry_run"], body.get("capitals", False), body.get("partition"))
+        encode_key(asked.key)  # half of a surrogate pair is a ValueError
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    kinds = (str, str, bool, bool, int | None)
+    if not all(isinstance(value, kind) for value, kind in zip(asked, kinds, strict=True)):
+        return None
+    return asked if 0 < len(asked.key) <= KEY_CHARS_MAX and "\0" not in asked.key else None
 
 
 def may_not_erase(settings: Settings, authorization: str) -> tuple[int, str] | None:

@@ -74,6 +74,8 @@ class Handling:
         now_ms = self.now_ms()
         for item in decided:
             if type(item) is not Candidate:
+                if type(item) is Blocked:
+                    return outcomes, item
                 outcomes.append(item)  # type: ignore[arg-type]  # narrowed by exact type, for speed
                 continue
             mark = pending.get(item.mark) or marks.get(item.mark)

@@ -14,8 +14,9 @@ KEYS_REMEMBERED = 50_000
 class Partitioner:
     """Partition of a key, remembered: the hash in Python costs more than the rest of publishing a record."""
 
-    def __init__(self, partitions: Mapping[str, int]) -> None:
-        self._partitions = partitions
+    def __init__(self, partitions: Mapping[str, int], partitioners: Mapping[str, str]) -> None:
+        """partitions, partitioners: topic → how many, and the declared one; murmur2 where there is none."""
+        self._partitions, self._partitioners = partitions, partitioners
         self._known: defaultdict[str, dict[bytes, int]] = defaultdict(dict)
 
     def __call__(self, outbound: Outbound, default: int) -> int:
@@ -30,7 +31,8 @@ class Partitioner:
         if partition is None:
             if len(known) >= KEYS_REMEMBERED:
                 known.clear()
-            partition = known[key] = partition_of(key, self._partitions[topic])
+            by = self._partitioners.get(topic, "murmur2")
+            partition = known[key] = partition_of(key, self._partitions[topic], by)
         return partition
 
 

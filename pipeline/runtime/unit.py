@@ -18,6 +18,7 @@ from pipeline.core.errors import Blocking, OwnershipLost
 from pipeline.core.outcome import Applied, Blocked, Candidate, Outcome
 from pipeline.core.record import Batch, Record
 from pipeline.core.state import Row
+from pipeline.core.strays import Strays
 from pipeline.core.turn import TURN, Turn
 from pipeline.core.views import Claims
 from pipeline.runtime.blocking import BROKER, CLOCK, Head
@@ -88,7 +89,10 @@ class Unit:
         self._in_hand: Batch | None = None
         self.newest_ms = 0
         self.head = Head(context, agent.name, partition)
-        self._partitioner = Partitioner(context.partitions)
+        self._partitioner = Partitioner(context.partitions, {topic.name: topic.partitioner for topic in agent.outputs})
+        self._strays = {
+            topic.name: Strays(topic, partition, context.partitions.get(topic.name, 1)) for topic in agent.sources
+        }
         claims = [view for view in agent.views if isinstance(view, Claims)]
         self._outsider = Outsider(claims, context, self.name, self._stored, self.record_rows)
         self._handling = Handling(
@@ -120,6 +124,7 @@ class Unit:
                 self.apply(outcomes, rows_end)  # 7
                 self.context.crash.reach("after-rocksdb")
                 self.complete(batch, outcomes, rest)  # 8
+                self._strays[batch.topic].finished(decided[: len(outcomes)])
                 todo, breaks = rest, 0
             except Blocking as error:
                 blocked = Blocked(todo[0], error.dependency, error.message)
@@ -144,9 +149,9 @@ class Unit:
 
     @timed
     def decode(self, records: Sequence[Record]) -> list[Decided]:
-        """Step 2: bytes → candidates, or rejections; of a prefix when there are many rejections."""
+        """Step 2: bytes → candidates, or rejections; of a prefix when there are many rejections, or strays block."""
         topic = self.topics[records[0].topic]
-        return decode(records, topic, self.context.contracts[topic.name], self.agent)
+        return decode(records, topic, self.context.contracts[topic.name], self.agent, self._strays[topic.name])
 
     @timed
     def deduplicate(self, decided: Sequence[Decided]) -> dict[bytes, bytes]:

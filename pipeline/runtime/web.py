@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from pipeline.core.agent import Definition
 from pipeline.core.errors import Misconfigured
-from pipeline.core.routing import encode_key, partition_of
+from pipeline.core.routing import canonical, encode_key, partition_of
 from pipeline.core.views import Claims, View
 from pipeline.runtime.lag import Lag
 from pipeline.runtime.security import is_loopback
@@ -139,7 +139,8 @@ class Pages:
         if isinstance(view, Claims):  # stands under the msg_id alone, which says nothing about the partition
             units = [unit for unit in app.units if unit.agent.name == definition.name]
         else:
-            partition = partition_of(encode_key(key.split("/", 1)[0]), self._count(definition))
+            asked = canonical(encode_key(key.split("/", 1)[0]))
+            partition = partition_of(asked, self._count(definition), definition.partitioner)
             unit = app.units.get(definition.name, partition)
             if unit is None:
                 here = ", ".join(map(str, app.ready_partitions)) or "none"

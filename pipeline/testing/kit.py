@@ -122,7 +122,8 @@ class Kit(Verdicts):
             if numbers is not None:
                 number = next(numbers) % self.worker.partitions
             else:
-                number = 0 if one.key is None else partition_of(one.key, self.worker.partitions)
+                by = self.worker.app.catalogue.partitioner(one.topic)
+                number = 0 if one.key is None else partition_of(one.key, self.worker.partitions, by)
             stamp, headers = self.worker.now_ms(), tuple(one.headers)
             self.unsettled = True
             self.worker.arrive(StoredRecord(one.topic, number, -1, stamp, one.key, one.value, headers))

@@ -8,6 +8,7 @@ import pytest
 from agents import topics
 from pipeline.core.effects import publish
 from pipeline.core.errors import Blocking
+from pipeline.core.routing import partition_of
 from pipeline.core.views import MsgIdSet
 from pipeline.testing import Kit
 from tests.behaviour.small_agent import small_agent
@@ -71,9 +72,11 @@ def test_another_partition_goes_on(away):
     missing, kit = away
     missing.add("b")
     kit = Kit(small_agent({"comment.created": _handler_of(kit)}, state=[SEEN]), partitions=2, attempts_max=1)
-    inputs = [kit.event("comment.created", user_id=1, msg=text) for text in "bca"]
-    kit.feed(inputs, partitions=[0, 0, 1])
-    kit.then_event("comment.counted", {"user_id": 1, "count": 1})
+    here, there = (next(user for user in range(9) if partition_of(b"%d" % user, 2) == number) for number in (0, 1))
+    kit.feed(
+        kit.event("comment.created", user_id=user, msg=text) for user, text in ((here, "b"), (here, "c"), (there, "a"))
+    )
+    kit.then_event("comment.counted", {"user_id": there, "count": 1})
     kit.then_blocked("ledger")
     kit.then_nothing_else()
 

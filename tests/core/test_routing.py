@@ -51,3 +51,12 @@ def test_going_from_five_to_six_partitions_moves_83_percent_of_the_keys() -> Non
 def test_the_same_count_moves_nothing_and_doubling_moves_half() -> None:
     assert moved_share(7, 7, 1000) == 0
     assert moved_share(4, 8) == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("key", "hashed"), [(b"", 0), (b"123456789", 0xCBF43926), (b"a", 0xE8B7BE43)])
+def test_crc32_is_the_common_one(key: bytes, hashed: int) -> None:
+    assert [partition_of(key, n, "crc32") for n in (5, 6, 7)] == [hashed % n for n in (5, 6, 7)]
+
+
+def test_a_key_that_each_writer_may_put_anywhere_is_put_by_murmur2_here() -> None:
+    assert partition_of(b"7", 8, "any") == partition_of(b"7", 8)

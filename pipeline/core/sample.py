@@ -1,0 +1,58 @@
+"""Which partitioner the last records of a topic show, before anything of it is processed."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from pipeline.core.routing import KNOWN, belongs, canonical
+from pipeline.core.strays import KEY_CHARS_SHOWN, declaration, explanations
+from pipeline.core.topic import Topic
+
+CONTRADICTED_MIN = 5
+"""So many keys must stand where the declared partitioner doesn't put them: a few may come from a tool or a test."""
+CHANCE = 1_000_000
+"""Another partitioner must explain so many keys of n partitions that luck does it once in CHANCE: n ** keys."""
+
+
+class Doubt(NamedTuple):
+    """What a sample says against the declaration. certain: a worker must not start."""
+
+    certain: bool
+    message: str
+    remedy: str
+
+
+def doubt(topic: Topic, partitions: int, seen: Iterable[tuple[bytes, int]]) -> Doubt | None:
+    """seen: key and partition of some records. None: the declared partitioner explains them all, or isn't checked."""
+    declared, name = topic.partitioner, topic.name
+    if topic.key is None or declared not in KNOWN or partitions < 2:
+        return None
+    distinct = sorted({(key, number) for key, number in seen if key})  # librdkafka writes an empty key anywhere
+    strays = [(key, number) for key, number in distinct if not belongs(key, number, partitions, declared)]
+    if not strays:
+        return None
+    for other, by in KNOWN.items():
+        if all(by(key, partitions) == number for key, number in distinct) and other != declared:
+            message = f"the last {len(distinct)} keys of topic {name} are where {other} puts them: {_shown(*strays[0])}"
+            sure = len(strays) >= CONTRADICTED_MIN and partitions ** len(distinct) >= CHANCE
+            remedy = f"declare {declaration(name, other)}, or set its producers' partitioner to {declared}"
+            return Doubt(sure, message, remedy)
+    message = (
+        f"topic {name}: {len(strays)} of its last {len(distinct)} keys aren't where {declared} puts them, such as "
+    )
+    message += _explained(strays[0], partitions, declared)
+    fit = next((one for one in distinct if one not in strays), None)
+    if fit is not None:
+        message += f"; {_shown(*fit)} is"
+    remedy = f"such records are rejected: set the partitioner of all its producers to {declared}"
+    if any(canonical(key) != key for key, _ in strays):
+        remedy += ", and write keys that are UUIDs in lower case"
+    return Doubt(False, message, remedy)
+
+
+def _explained(place: tuple[bytes, int], partitions: int, declared: str) -> str:
+    found = sorted(explanations(*place, partitions, declared))
+    return _shown(*place) + (f" ({', '.join(found)})" if found else "")
+
+
+def _shown(key: bytes, number: int) -> str:
+    return f"key {key.decode(errors='replace')[:KEY_CHARS_SHOWN]!r} in partition {number}"

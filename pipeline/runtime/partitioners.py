@@ -1,0 +1,112 @@
+"""Before the first record: do the last records of each source stand where the declared partitioner puts them?"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from pipeline.closing import stopped
+from pipeline.core.agent import Definition
+from pipeline.core.errors import Misconfigured
+from pipeline.core.routing import KNOWN
+from pipeline.core.sample import Doubt, doubt
+from pipeline.core.topic import Topic
+from pipeline.runtime.readable import read_any_header_name
+
+log = logging.getLogger("hardparts.partitioners")
+
+RECORDS_MAX = 100
+"""Of each partition, the last ones."""
+KEYS_MAX = 20_000
+"""In all: judging a key takes some microseconds, and nothing else runs meanwhile."""
+FETCH_BYTES = 256 << 10
+"""Of each partition, once: with large records there are fewer."""
+WITHIN_S = 4.0
+"""It takes some tenths of a second; this is for brokers in trouble, and the start goes on then."""
+STOP_WITHIN_S = 1.0
+
+
+def sampled_sources(definitions: Iterable[Definition], counts: Mapping[str, int]) -> list[Topic]:
+    """The sources that have something to be checked: keyed, with a known partitioner, and more than one partition."""
+    sources = (topic for definition in definitions for topic in definition.sources)
+    return [
+        topic for topic in sources if topic.ordered and topic.partitioner in KNOWN and counts.get(topic.name, 0) > 1
+    ]
+
+
+async def require_partitioners(
+    definitions: Iterable[Definition], counts: Mapping[str, int], options: Mapping[str, Any]
+) -> None:
+    """Misconfigured names each source whose records were all put where they are by another partitioner than declared.
+
+    What is less certain is a warning. counts: topic → partitions. options: aiokafka's, bootstrap and security.
+    """
+    wrong = []
+    for found in (await doubts(definitions, counts, options)).values():
+        if found is not None and found.certain:
+            wrong.append(f"{found.message}: {found.remedy}")
+        elif found is not None:
+            log.warning("%s: %s", found.message, found.remedy)
+    if wrong:
+        raise Misconfigured("; ".join(wrong))
+
+
+async def doubts(
+    definitions: Iterable[Definition], counts: Mapping[str, int], options: Mapping[str, Any]
+) -> dict[str, Doubt | None]:
+    """Source → what its last records say against its declaration; all sources as one entry when none could be read."""
+    topics = sampled_sources(definitions, counts)
+    if not topics:
+        return {}
+    try:
+        seen = await _last_keys({topic.name: counts[topic.name] for topic in topics}, options)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the worker can do without, and names what stops it itself
+        names = ", ".join(topic.name for topic in topics)
+        said = f"partitioners of {names} not looked at ({str(error) or type(error).__name__})"
+        return {
+            names: Doubt(False, said, "it is done at the next start; records in a wrong partition are still rejected")
+        }
+    return {topic.name: doubt(topic, counts[topic.name], seen[topic.name]) for topic in topics}
+
+
+async def _last_keys(counts: Mapping[str, int], options: Mapping[str, Any]) -> dict[str, set[tuple[bytes, int]]]:
+    """topic → key and partition of its last records, those of open transactions too, as far as they come in time."""
+    seen: dict[str, set[tuple[bytes, int]]] = {name: set() for name in counts}
+    wanted = [TopicPartition(name, number) for name, count in counts.items() for number in range(count)]
+    most = max(1, min(RECORDS_MAX, KEYS_MAX // len(wanted)))
+    deadline = time.monotonic() + WITHIN_S
+    async with asyncio.timeout(WITHIN_S), _reader(options) as consumer:
+        consumer.assign(wanted)
+        begins, ends = await asyncio.gather(consumer.beginning_offsets(wanted), consumer.end_offsets(wanted))
+        left = {tp for tp in wanted if begins[tp] < ends[tp]}
+        consumer.pause(*(tp for tp in wanted if tp not in left))
+        for tp in left:
+            consumer.seek(tp, max(begins[tp], ends[tp] - most))
+        while left and (left_s := deadline - time.monotonic()) > 0.1:
+            fetched = await consumer.getmany(*left, timeout_ms=int(min(left_s / 2, 0.2) * 1000))
+            for tp, records in fetched.items():
+                seen[tp.topic].update((record.key, tp.partition) for record in records if record.key is not None)
+            done = {tp for tp in left if fetched.get(tp) or await consumer.position(tp) >= ends[tp]}
+            left -= done
+            if done:
+                consumer.pause(*done)
+    if left:
+        log.warning("partitioners: %d of %d partitions not read within %.0f s", len(left), len(wanted), WITHIN_S)
+    return seen
+
+
+@asynccontextmanager
+async def _reader(options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaConsumer]:
+    read_any_header_name()
+    consumer = AIOKafkaConsumer(
+        **options, enable_auto_commit=False, max_partition_fetch_bytes=FETCH_BYTES, fetch_max_wait_ms=50
+    )
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await stopped(consumer.stop(), STOP_WITHIN_S)
