@@ -17,6 +17,7 @@ from pipeline.broker import EmbeddedBroker
 from pipeline.ops.doctor import clock, transactions
 from pipeline.runtime.admin import connect
 from pipeline.runtime.settings import Settings
+from pipeline.runtime.topics import changelog_topic
 from tests.behaviour.commandline import ROOT, CommandLine, Ended
 
 NOBODY = 65534
@@ -100,8 +101,9 @@ def test_a_missing_topic_and_a_wrong_partition_count_are_named(cli: CommandLine,
     changelog = f"{app_id}-user-events-changelog"
 
     async def wrong() -> None:
+        config = {"cleanup.policy": "compact", **dict(changelog_topic(changelog).config)}
         async with connect(Settings(broker=broker.url)) as admin:
-            await admin.create(changelog, 1, 1, {"cleanup.policy": "compact", "delete.retention.ms": "604800000"})
+            await admin.create(changelog, 1, 1, config)
 
     asyncio.run(wrong())
     found = failing(cli("doctor", "--json", app_id=app_id))

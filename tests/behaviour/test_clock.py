@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ async def test_a_clock_that_is_off_and_jumps(
         assert worker.stop() == 0
         said = worker.log.read_text()
         assert len([line for line in said.splitlines() if line.startswith("ready")]) == 1, "it kept its partitions"
-        assert "ALERT" not in said
+        alerts = set(re.findall(r"ALERT opened (\S+):", said))
+        assert alerts <= {"broker"}, "a machine that stalls for 15 s may have opened that one"
         data = Path(place.cli.environment["HARDPARTS_DATA_DIR"])
         disks: dict[str, Any] = {"owner": unit_directories(data, "one")}
         report = await judge(place.bootstrap, place.app_id, disks=disks, journal=journal, audit=True)

@@ -208,7 +208,8 @@ def test_a_request_that_makes_no_sense_is_refused(scene: Scene) -> None:
 
 
 def test_without_a_worker_it_says_so_and_how_to_go_on(tmp_path: Path) -> None:
-    said = CommandLine("kafka://127.0.0.1:1", tmp_path, web_token=TOKEN)("erase", "7", web_port="1").failed(1)
+    with EmbeddedBroker() as broker:
+        said = CommandLine(broker.url, tmp_path, web_token=TOKEN)("erase", "7", web_port="1").failed(1)
     assert "agent user-events is not erased" in said
     assert "no worker answers at http://127.0.0.1:1" in said
     assert "hardparts worker" in said
