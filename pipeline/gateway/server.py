@@ -49,7 +49,7 @@ async def running(app: App, link: Link | None = None) -> AsyncIterator[str]:
     open_doors = doors(app)
     if not open_doors:
         raise Misconfigured("no topic takes events: the agents write every topic of the catalogue that has a contract")
-    metrics, alerts = GatewayMetrics(), Alerts(settings.alert_webhook)
+    metrics, alerts = GatewayMetrics(), Alerts(settings.alert_webhook, settings.instance)
     partitioners = {topic.name: topic.partitioner for topic in app.catalogue}
     custody = Custody(settings, list(open_doors), metrics, alerts, partitioners=partitioners, link=link)
     await custody.start()

@@ -86,7 +86,7 @@ class RebootstrappingClient(AIOKafkaClient):
         what = _WATCHED.get(type(request))
         if what is None:
             return await super().send(node_id, request, group=group)
-        with self.cluster_memory.contact.asking(self, what, node_id) as failed:
+        with self.cluster_memory.contact.asking(self, what) as failed:
             answer = await super().send(node_id, request, group=group)
             if (code := getattr(answer, "error_code", 0)) in _NO_COORDINATOR:
                 failed(for_code(code)())
@@ -118,7 +118,7 @@ class RebootstrappingClient(AIOKafkaClient):
             self._unanswered_since_s = now_s
         due_s = self._unanswered_since_s + REBOOTSTRAP_AFTER_S
         try:
-            with self.cluster_memory.contact.asking(self, "metadata", None):
+            with self.cluster_memory.contact.asking(self, "metadata"):
                 await self._until_one_may_be_tried(due_s)
                 if not await self._ask_known_then_bootstrap(cluster_metadata, topics, due_s):
                     raise NodeNotReadyError("no broker answers")

@@ -16,7 +16,7 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
-GIVEN_UP_S = 15.0
+GIVEN_UP_S = 5.0
 """What nobody has asked again for so long, nobody waits for: a consumer that has no room fetches nothing."""
 REFUSALS = ("SSLError", "SSLCertVerificationError")
 """Names of TLS errors after which waiting is of no use; those of SASL are types of aiokafka."""
@@ -25,8 +25,8 @@ Address = tuple[str, int]
 
 
 class Silence(NamedTuple):
-    """What gets no answer. what: fetch, heartbeat, coordinator or metadata. since_s: time.monotonic of the first time
-    that it was asked in vain. error: for people.
+    """What gets no answer from any broker. what: fetch, heartbeat, coordinator or metadata. since_s: time.monotonic of
+    the first time that it was asked in vain. error: for people.
     """
 
     what: str
@@ -53,31 +53,38 @@ class Contact:
         self._connection: tuple[Address, BaseException] | None = None
 
     @contextmanager
-    def asking(self, who: object, what: str, node: object) -> Iterator[Callable[[BaseException], None]]:
+    def asking(self, who: object, what: str) -> Iterator[Callable[[BaseException], None]]:
         """A request to one broker: answered unless an exception comes out of the block, or what it gives is called with
         the error that the answer holds. who: the client.
+
+        While one broker answers a client, another that doesn't is no silence: its leaders move, and whether they do is
+        seen by who asks where the sources end.
         """
-        key, now_s = (id(who), what, node), self._clock()
+        key, now_s = (id(who), what), self._clock()
         with self._lock:
             waiting = self._waiting.setdefault(key, _Waiting(now_s))
             waiting.asked_s = now_s
             waiting.outstanding += 1
-        failed: list[BaseException] = []
+        errors: list[BaseException] = []
         try:
-            yield failed.append
+            yield errors.append
         except Exception as error:
-            failed.append(error)
+            self._ended(key, waiting, error)
             raise
         except BaseException:  # cancelled: it says nothing about the broker
-            failed += [waiting.error] if waiting.error is not None else []
+            self._ended(key, waiting, waiting.error)
             raise
-        finally:
-            with self._lock:
-                waiting.outstanding -= 1
-                if failed:
-                    waiting.error = failed[-1]
-                else:
-                    self._waiting.pop(key, None)
+        else:
+            self._ended(key, waiting, errors[-1] if errors else None, answered=not errors)
+
+    def _ended(self, key: Any, waiting: _Waiting, error: BaseException | None, answered: bool = False) -> None:
+        with self._lock:
+            waiting.outstanding -= 1
+            waiting.error = error
+            if answered:
+                waiting.since_s = self._clock()
+            if not waiting.outstanding and error is None and self._waiting.get(key) is waiting:
+                del self._waiting[key]
 
     def longest_silence(self) -> Silence | None:
         """What has got no answer for the longest time, of what is still asked for."""

@@ -34,7 +34,7 @@ async def serve(
     observe = metrics.dependency.labels("database").observe
     source = Source(settings.outbox_url, settings.outbox_table)
     table = Table(source, deletes=settings.outbox_keep_s is not None, on_call=observe)
-    bounds, alerts = Bounds(), Alerts(settings.alert_webhook)
+    bounds, alerts = Bounds(), Alerts(settings.alert_webhook, settings.instance)
     limits = Limits(memory_messages=2 * bounds.rows, memory_bytes=2 * bounds.bytes)
     producer = ReliableProducer(
         client_options(settings),

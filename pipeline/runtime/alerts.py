@@ -19,18 +19,19 @@ ATTEMPTS = 3
 PAUSE_S = 0.5
 EVENT_OPEN_S = 600.0
 """How long the alert about an event stays open: there is no condition whose end could close it."""
-SEEN_ANEW = ("topics/", "partitions/", "open-transaction/", "definitions")
+SEEN_ANEW = ("topics/", "partitions/", "open-transaction/", "broker", "takeover", "definitions")
 """Each process looks for these itself: the next one opens them again if they still hold."""
 
 
 class Alerts:
     """Sends alerts, one after another; a webhook that doesn't answer costs log lines, never a record.
 
-    A post whose answer is lost is repeated, so a webhook may see the same one twice.
+    A post whose answer is lost is repeated, so a webhook may see the same one twice. by: the instance that tells, since
+    several may tell the same name.
     """
 
-    def __init__(self, webhook: str = "") -> None:
-        self._webhook = webhook
+    def __init__(self, webhook: str = "", by: str = "") -> None:
+        self._webhook, self._by = webhook, {"by": by} if by else {}
         self._waiting: asyncio.Queue[dict[str, Any]] = asyncio.Queue(WAITING_MAX)
         self._sending: asyncio.Task[None] | None = None
         self.open: dict[str, dict[str, Any]] = {}
@@ -82,7 +83,7 @@ class Alerts:
         if not self._webhook:
             return
         try:
-            self._waiting.put_nowait(body)
+            self._waiting.put_nowait({**body, **self._by})
         except asyncio.QueueFull:
             log.warning("%d alerts wait for the webhook: it is not told that %s is %s", WAITING_MAX, *_what(body))
         if self._sending is None:

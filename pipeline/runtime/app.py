@@ -51,7 +51,7 @@ from pipeline.runtime.topic_limits import TopicLimits
 from pipeline.runtime.topics import SourceTopics, changelog_topic, own_topics
 from pipeline.runtime.transport import BatchTransport
 from pipeline.runtime.units import Units
-from pipeline.runtime.watch import Watch
+from pipeline.runtime.watch import ROTATION_MAX_S, WAITING_MAX_S, Watch
 from pipeline.runtime.web import install, listening_port, require_free_port
 
 log = logging.getLogger("hardparts.app")
@@ -242,7 +242,7 @@ class App(faust.App):
                 audit_topic=settings.topic("audit"),
                 demand=Demand(settings.demand),
                 metrics=Metrics(),
-                alerts=Alerts(settings.alert_webhook),
+                alerts=Alerts(settings.alert_webhook, settings.instance),
                 database=Database(settings.database, self.read_model),
                 fatal=self.fatal,
                 holds_lease=self._holds_lease,
@@ -329,6 +329,7 @@ class App(faust.App):
             takeover_trouble=lambda: self.trouble,
             sources_silence=lambda: self.source_logs.silence,
             let_in=lambda: refusal(self.settings),
+            refused_max_s=WAITING_MAX_S if self.settings.sasl_password_file is None else ROTATION_MAX_S,
             tell_differences=lambda: definitions.tell(assignor.differ),
         )
         self._looking.append(self.add_future(self.watch.run()))

@@ -132,28 +132,17 @@ def is_loopback(host: str) -> bool:
 
 
 async def refusal(settings: Settings) -> str:
-    """Why no broker lets us in, though one answers: "" when none answers. NotLetIn for what waiting doesn't mend."""
-    options, said = client_security(settings), ""
+    """Why no broker lets us in, though one answers: "" when one does, or none answers. NotLetIn for what waiting
+    doesn't mend: brokers that answer refuse us, and none lets us in.
+    """
+    options, said, refused = client_security(settings), "", list[NotLetIn]()
     options.pop("password_file", None)
     for server in settings.brokers:
         host, _, port = server.rpartition(":")
         try:
             connection = await create_conn(host.strip("[]"), int(port), request_timeout_ms=CHECK_TIMEOUT_MS, **options)
-        except (SaslAuthenticationFailed, UnsupportedSaslMechanismError, IllegalSaslStateError) as error:
-            raise NotLetIn(
-                f"{server} refuses {settings.sasl_mechanism} as {settings.sasl_username} ({_words(error)}): "
-                "check HARDPARTS_SASL_MECHANISM, HARDPARTS_SASL_USERNAME and the password"
-            ) from error
-        except ssl.SSLCertVerificationError as error:
-            raise NotLetIn(
-                f"the certificate of {server} isn't trusted ({error.verify_message}): name who signed it "
-                "(HARDPARTS_SSL_CAFILE), and the broker as its certificate does (HARDPARTS_BROKER)"
-            ) from error
-        except ssl.SSLError as error:
-            raise NotLetIn(
-                f"no TLS with {server} ({error.reason or _words(error)}): "
-                "check HARDPARTS_SECURITY_PROTOCOL, the port, and HARDPARTS_SSL_CERTFILE if it wants a certificate"
-            ) from error
+        except (SaslAuthenticationFailed, UnsupportedSaslMechanismError, IllegalSaslStateError, ssl.SSLError) as error:
+            refused.append(_not_let_in(server, settings, error))
         except (KafkaConnectionError, ConnectionResetError):  # taken, and closed before a word was said
             said = f"{server} closes connections: it may want another protocol (HARDPARTS_SECURITY_PROTOCOL)"
             if settings.security_protocol.endswith("SSL") and settings.ssl_certfile is None:
@@ -163,7 +152,26 @@ async def refusal(settings: Settings) -> str:
         else:
             connection.close()
             return ""
+    if refused:
+        raise refused[0]
     return said
+
+
+def _not_let_in(server: str, settings: Settings, error: Exception) -> NotLetIn:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return NotLetIn(
+            f"the certificate of {server} isn't trusted ({error.verify_message}): name who signed it "
+            "(HARDPARTS_SSL_CAFILE), and the broker as its certificate does (HARDPARTS_BROKER)"
+        )
+    if isinstance(error, ssl.SSLError):
+        return NotLetIn(
+            f"no TLS with {server} ({error.reason or _words(error)}): "
+            "check HARDPARTS_SECURITY_PROTOCOL, the port, and HARDPARTS_SSL_CERTFILE if it wants a certificate"
+        )
+    return NotLetIn(
+        f"{server} refuses {settings.sasl_mechanism} as {settings.sasl_username} ({_words(error)}): "
+        "check HARDPARTS_SASL_MECHANISM, HARDPARTS_SASL_USERNAME and the password"
+    )
 
 
 def _refuse_what_is_not_used(settings: Settings, tls: bool, sasl: bool) -> None:

@@ -9,6 +9,7 @@ from pipeline.core.errors import Misconfigured
 from pipeline.kafka.contact import Silence
 from pipeline.kafka.memory import ClusterMemory
 from pipeline.runtime.recovery import keep_fresh
+from pipeline.runtime.security import NotLetIn
 from pipeline.runtime.units import Units
 
 log = logging.getLogger("hardparts.watch")
@@ -18,7 +19,9 @@ FROZEN_S = 5.0
 """A look that comes so late was kept back in this process, and the broker has had no chance to answer meanwhile."""
 PLACES_SHOWN = 10
 ANSWERED_WITHIN_S = 2.0
-"""A fetch is nearly always under way."""
+"""A fetch is nearly always under way, and on a busy worker an ack is waited for."""
+ROTATION_MAX_S = 300.0
+"""A password is changed at the broker and in its file one after the other; an orchestrator may take minutes for it."""
 WAITING_MAX_S = 15.0
 """Longer than a producer waits for an unknown topic (10 s): that is its unit's own alert."""
 
@@ -31,9 +34,9 @@ class Watch:
     cluster answers in place of ours.
 
     takeover_trouble: since when (time.monotonic) a takeover has been trying, and what is in its way. sources_silence:
-    since when nobody tells where the sources end. let_in: asks the configured brokers whether they let us in; raises
-    Misconfigured. tell_differences: called each time, for the alert `definitions`. silence: what Kafka hasn't answered
-    for longer than WAITING_MAX_S, acknowledgements apart.
+    since when nobody tells where the sources end. let_in: asks the configured brokers whether one lets us in; raises
+    NotLetIn. refused_max_s: how long none may before the process ends. tell_differences: called each time, for the
+    alert `definitions`. silence: what Kafka hasn't answered for longer than WAITING_MAX_S, acknowledgements apart.
     """
 
     def __init__(
@@ -45,13 +48,14 @@ class Watch:
         takeover_trouble: Callable[[], tuple[float, str] | None],
         sources_silence: Callable[[], Silence | None],
         let_in: Callable[[], Awaitable[object]],
+        refused_max_s: float = WAITING_MAX_S,
         tell_differences: Callable[[], None] = lambda: None,
     ) -> None:
         self._units, self._cluster, self._alerts = units, cluster, units.context.alerts
         self._group_failure, self._takeover_trouble = group_failure, takeover_trouble
         self._sources_silence, self._let_in, self._tell_differences = sources_silence, let_in, tell_differences
         self.silence: Silence | None = None
-        self._asked_s = 0.0
+        self._refused_max_s, self._asked_s = refused_max_s, 0.0
 
     async def run(self) -> None:
         """Until the process ends."""
@@ -96,7 +100,9 @@ class Watch:
         elif max(waits, default=0.0) > WAITING_MAX_S:
             waited_s = round(max(waits), 1)
             self._alerts.opened("broker", waited_s=waited_s, units=len(waits), waits_for=self._waited_for())
-        elif not waits and (longest is None or now_s - longest.since_s < ANSWERED_WITHIN_S):
+        elif max(waits, default=0.0) < ANSWERED_WITHIN_S and (
+            longest is None or now_s - longest.since_s < ANSWERED_WITHIN_S
+        ):
             self._alerts.closed("broker")
 
     def _look_at_takeover(self, now_s: float) -> None:
@@ -108,15 +114,19 @@ class Watch:
 
     async def _not_let_in(self, now_s: float) -> BaseException | None:
         """Why no broker lets this worker in any more: its password or certificate was changed without it."""
-        contact = self._cluster.contact
-        if self.silence is None or not contact.refusal or now_s - self._asked_s < WAITING_MAX_S:
+        refusal, silence = self._cluster.contact.refusal, self.silence
+        if silence is None or not refusal or now_s - self._asked_s < WAITING_MAX_S:
             return None
         self._asked_s = now_s
-        log.error("no broker lets this worker in: %s", contact.refusal)
+        log.warning("a broker refuses this worker: %s; asking each of the configured ones", refusal)
         try:
             await self._let_in()
-        except Misconfigured as error:
-            return error
+        except NotLetIn as error:
+            if now_s - silence.since_s > self._refused_max_s:
+                return error
+            log.warning("%s", error)
+        except Misconfigured as error:  # the password's file is being written
+            log.warning("%s", error)
         return None
 
     def _waits(self, now_s: float) -> list[float]:

@@ -30,7 +30,7 @@ def contact(clock: Clock) -> Contact:
 
 
 def ask(contact: Contact, what: str = "fetch", error: Exception | None = None, *, who: object = "consumer") -> None:
-    with suppress(KafkaConnectionError, NodeNotReadyError), contact.asking(who, what, 0):
+    with suppress(KafkaConnectionError, NodeNotReadyError), contact.asking(who, what):
         if error is not None:
             raise error
 
@@ -52,7 +52,7 @@ def test_silence_lasts_from_the_first_failure_to_the_next_answer(contact: Contac
 
 
 def test_a_request_under_way_is_silence_too(contact: Contact, clock: Clock) -> None:
-    with contact.asking("consumer", "heartbeat", 0):
+    with contact.asking("consumer", "heartbeat"):
         clock.now_s += 40
         silence = contact.longest_silence()
         assert silence is not None
@@ -68,6 +68,18 @@ def test_each_kind_needs_an_answer_of_its_own(contact: Contact) -> None:
     assert silence.what == "fetch"
 
 
+def test_one_broker_that_answers_is_enough(contact: Contact, clock: Clock) -> None:
+    with contact.asking("consumer", "fetch"):  # a broker that hangs
+        for _ in range(30):
+            clock.now_s += 1
+            ask(contact, error=KafkaConnectionError("closed"))  # one that is down
+            ask(contact)  # and the one that has the leaders now
+        silence = contact.longest_silence()
+        assert silence is not None
+        assert silence.since_s == clock.now_s
+    assert contact.longest_silence() is None
+
+
 def test_what_nobody_asks_for_any_more_is_forgotten(contact: Contact, clock: Clock) -> None:
     ask(contact, error=KafkaConnectionError("closed"))
     clock.now_s += GIVEN_UP_S + 1
@@ -76,7 +88,7 @@ def test_what_nobody_asks_for_any_more_is_forgotten(contact: Contact, clock: Clo
 
 async def test_a_request_that_is_cancelled_says_nothing(contact: Contact) -> None:
     async def forever() -> None:
-        with contact.asking("consumer", "fetch", 0):
+        with contact.asking("consumer", "fetch"):
             await asyncio.Event().wait()
 
     asking = asyncio.ensure_future(forever())
@@ -88,7 +100,7 @@ async def test_a_request_that_is_cancelled_says_nothing(contact: Contact) -> Non
 
 
 def test_an_answer_that_holds_an_error_is_none(contact: Contact) -> None:
-    with contact.asking("consumer", "coordinator", 0) as failed:
+    with contact.asking("consumer", "coordinator") as failed:
         failed(KafkaConnectionError("no coordinator"))
     silence = contact.longest_silence()
     assert silence is not None

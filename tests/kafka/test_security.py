@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.core.errors import HardpartsError, Misconfigured
 from pipeline.runtime.admin import connect
+from pipeline.runtime.security import NotLetIn, refusal
 from pipeline.runtime.settings import read_settings
 from tests.behaviour.commandline import CommandLine
 from tests.kafka import pages
@@ -273,6 +274,14 @@ async def test_a_changed_password_is_read_from_its_file_and_otherwise_ends_the_w
             await trial.verdict(await trial.write(generate(1, MIX)))
         finally:
             await guarded.run(command)
+
+
+async def test_one_broker_that_lets_in_is_enough(guarded: GuardedCluster) -> None:
+    settings = guarded.through_scram()
+    refusing_first = f"kafka://{guarded.plain},{guarded.scram}"  # the first has another mechanism
+    assert await refusal(read_settings(**settings | {"broker": refusing_first})) == ""
+    with pytest.raises(NotLetIn, match="refuses SCRAM-SHA-512 as hardparts"):
+        await refusal(read_settings(**settings | {"broker": f"kafka://{guarded.plain}"}))
 
 
 async def turned_away(how: type[HardpartsError], **settings: str) -> str:
