@@ -147,10 +147,12 @@ class Assignor(PartitionAssignor):
                 external_topic_distribution=distribution[1],
                 topic_groups={},
             )
-            # Faust leaves out the copies of agents that the leader doesn't run.
+            # Faust leaves out the copies of agents that the leader doesn't run. An older member insists on them, those
+            # of agents that it alone runs among them.
             sent = {topic: list(numbers) for topic, numbers in assignment.actives.items()}
-            for topic in changelogs & sent.keys():
-                sent[topic] += assignment.standbys[topic]
+            for topic in sent:
+                if topic in changelogs or self._is_changelog(topic):
+                    sent[topic] += assignment.standbys[topic]
             user_data = _with_ours(metadata.dumps(), {"differ": differ, "of": reading(reads[name])})
             answers[name] = ConsumerProtocolMemberAssignment(
                 self.version, sorted(sent.items()), self._compress(user_data)
