@@ -22,7 +22,7 @@ class Agent(NamedTuple):
 class Member(NamedTuple):
     """name: its id in the group. reads: agent → the sources that it reads. had: what it was given last, and had
     copies of. build: the version of its application; "" when it doesn't say. blocked: `agent/partition` of the units
-    that waited on a retry there.
+    that waited for another build there.
     """
 
     name: str

@@ -25,7 +25,7 @@ class Introduction(NamedTuple):
 
     build: version of the application. product: of hardparts. formats: of changelogs that it reads. agents: those that
     it runs → digest of their definition. reads: agent → its source topics. blocked: `agent/partition` of each unit
-    that it had, and that waited on a retry.
+    that it had, and that waited for another build.
     """
 
     instance: str

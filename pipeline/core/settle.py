@@ -22,6 +22,8 @@ _NO_HEADERS: list[tuple[str, bytes]] = []
 new = tuple.__new__
 """Makes a named tuple in half the time of its constructor; this is the inner loop of a worker."""
 NO_TABLES = Tables()
+BUG = "bug"
+"""The reason of a record that blocks because its handler failed."""
 ROW_OVERHEAD_BYTES = 32
 CLAIM_BYTES_MAX = 128
 
@@ -219,4 +221,4 @@ def as_bug(record: Record, agent: Definition, error_class: str, message: str, st
     """A bug of the handler: what becomes of the record is the agent's policy."""
     if agent.on_bug == "error-topic":
         return Rejected(record, Rejection(error_class, message, stack=stack))
-    return Blocked(record, "bug", message, stack)
+    return Blocked(record, BUG, message, stack)

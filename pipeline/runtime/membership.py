@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.core.membership import Introduction, digest
 from pipeline.core.origin import FORMAT
+from pipeline.core.settle import BUG
+from pipeline.core.strays import PARTITIONER
 from pipeline.runtime.alerts import Alerts
 from pipeline.runtime.unit import Unit
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("hardparts.group")
 
 ALERT = "definitions"
+CURED_BY_A_DEPLOY = (BUG, PARTITIONER)
+"""Reasons for which a unit blocks that have to do with the build it runs on."""
 OLDER_LEADER = "the leader of the group is of a version that doesn't compare its members"
 REMEDY = "finish the deployment or roll it back: see docs/runbook.md, Alert definitions"
 
@@ -36,8 +40,12 @@ def introduce(app: "App", version: str, blocked: tuple[str, ...]) -> Introductio
 
 
 def blocked_units(units: Iterable[Unit]) -> tuple[str, ...]:
-    """`agent/partition` of those that wait on a retry."""
-    return tuple(f"{unit.agent.name}/{unit.partition}" for unit in units if unit.head.blocked is not None)
+    """`agent/partition` of those that wait for what another build may have.
+
+    A dependency that is unavailable is so for every build: its units would move back and forth at each rebalance.
+    """
+    heads = ((f"{unit.agent.name}/{unit.partition}", unit.head.blocked) for unit in units)
+    return tuple(name for name, blocked in heads if blocked is not None and blocked.reason in CURED_BY_A_DEPLOY)
 
 
 class Definitions:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,13 +14,16 @@ from faust.assignor.partition_assignor import PartitionAssignor
 
 from agents import topics
 from pipeline.core.membership import FIELD, Introduction, differences
+from pipeline.core.outcome import Blocked
+from pipeline.core.record import StoredRecord
+from pipeline.core.strays import PARTITIONER
 from pipeline.core.topic import Catalogue, Topic
 from pipeline.runtime.agent import Agent
 from pipeline.runtime.alerts import Alerts
 from pipeline.runtime.app import App
 from pipeline.runtime.assignor import Assignor
 from pipeline.runtime.joining import OtherProtocol
-from pipeline.runtime.membership import Definitions
+from pipeline.runtime.membership import Definitions, blocked_units
 from pipeline.runtime.settings import Settings
 
 LOG = "a-counting-changelog"
@@ -135,6 +139,16 @@ async def test_agents_that_only_an_older_version_runs_are_run_by_it(tmp_path: Pa
     assert "messages" not in partitions(given["n"])
 
 
+async def test_copies_of_agents_that_only_older_members_run_are_named_as_those_insist_on_it(tmp_path: Path) -> None:
+    new = worker(tmp_path, "new", ONE, standby_replicas=1)
+    olds = {name: worker(tmp_path, name, ONE, mailing=True) for name in ("b", "c")}
+    given = assigned(new, {"a": joins(new), **{name: joins(old, older=True) for name, old in olds.items()}})
+    for name, old in olds.items():
+        assert partitions(given[name])["a-mailing-changelog"] == [0, 1, 2, 3]  # two to own, two to copy
+        PartitionAssignor.on_assignment(old.assignor, given[name])  # it compares the two ways in which it is told
+        assert sum(tp.topic == "a-mailing-changelog" for tp in old.assignor.assigned_standbys()) == 2
+
+
 async def test_copies_of_an_agent_that_the_leader_does_not_run_arrive(tmp_path: Path) -> None:
     leader = worker(tmp_path, "leader", ONE, standby_replicas=1)
     others = {"b": worker(tmp_path, "b", ONE, mailing=True), "c": worker(tmp_path, "c", ONE, mailing=True)}
@@ -154,6 +168,19 @@ async def test_what_a_member_says_survives_the_wire_and_unknown_fields(tmp_path:
     assert Introduction.read(said | {"of a later version": True}) == app.introduction()
     assert Introduction.read(said)._asdict()["blocked"] == ("counting/3",)  # type: ignore[union-attr]
     assert ClientMetadata.loads(joins(app).user_data).assignment.actives == {}
+
+
+def test_only_what_another_build_may_cure_makes_a_unit_change_builds() -> None:
+    def unit(number: int, reason: str | None) -> Any:
+        record = StoredRecord("user-events", number, 0, 0, None, None)
+        blocked = Blocked(record, reason, "") if reason is not None else None
+        return SimpleNamespace(
+            agent=SimpleNamespace(name="counting"), partition=number, head=SimpleNamespace(blocked=blocked)
+        )
+
+    reasons = [None, "bug", "database", PARTITIONER, "broker", "clock", "mail", "ConnectionError", "offsets-moved"]
+    units = [unit(number, reason) for number, reason in enumerate(reasons)]
+    assert blocked_units(units) == ("counting/1", "counting/3")
 
 
 @pytest.mark.parametrize("document", [None, 7, {}, {"hp": "x"}, {"hp": 1}, {"hp": 1, "instance": "a", "agents": 3}])
