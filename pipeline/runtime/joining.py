@@ -22,6 +22,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import DescribeGroupsRequest
 
 from pipeline.core.errors import HardpartsError
+from pipeline.runtime.clock import lease_now_s
 
 log = logging.getLogger("hardparts.group")
 
@@ -64,6 +65,7 @@ class Joining:
         self._consumer, self._group, self._static_session_s = consumer, group, static_session_s
         self._code = 0
         self._joined_at_s = -math.inf
+        self._delay_s = RETRY_FIRST_S
         self.failure: BaseException | None = None
         self.trouble: tuple[float, str] | None = None
 
@@ -77,35 +79,41 @@ class Joining:
 
     def joined(self) -> None:
         """A sync or a heartbeat was answered well."""
-        self.trouble, self._joined_at_s = None, time.monotonic()
+        self.trouble, self._joined_at_s = None, lease_now_s()
 
     async def watch(self) -> None:
         """Until the consumer is closed, or has failed for good."""
-        delay_s = RETRY_FIRST_S
         while not self._consumer._closed and self.failure is None:
             await asyncio.sleep(LOOK_EVERY_S)
-            coordinator = self._consumer._coordinator
-            error, broken = coordinator._pending_exception, self._broken(coordinator)
-            if broken is not None:
-                self.failure = broken
-            if self.failure is not None or error is None:
-                continue
-            code, self._code = _code_of(error) or self._code, 0
-            if code in FATAL:
-                self.failure = self._refused(code, _said(error))
-                return
-            if self.trouble is None:
-                delay_s = RETRY_FIRST_S
-            since = time.monotonic() if self.trouble is None else self.trouble[0]
-            self.trouble = since, await self._described(code, error)
-            log.warning("%s; trying again in %.0f s", self.trouble[1], delay_s)
-            await asyncio.sleep(delay_s)
-            delay_s = min(delay_s * 2, RETRY_CAP_S)
-            _try_again(coordinator)
+            try:
+                await self._look()
+            except Exception:  # nobody waits for this task, and without it no join is tried again
+                log.exception("group %s: can't tell whether this worker is a member", self._group)
+                await asyncio.sleep(RETRY_CAP_S)
+
+    async def _look(self) -> None:
+        coordinator = self._consumer._coordinator
+        error, broken = coordinator._pending_exception, self._broken(coordinator)
+        if broken is not None:
+            self.failure = broken
+        if self.failure is not None or error is None:
+            return
+        code, self._code = _code_of(error) or self._code, 0
+        if code in FATAL:
+            self.failure = self._refused(code, _said(error))
+            return
+        if self.trouble is None:
+            self._delay_s = RETRY_FIRST_S
+        since = time.monotonic() if self.trouble is None else self.trouble[0]
+        self.trouble = since, await self._described(code, error)
+        log.warning("%s; trying again in %.0f s", self.trouble[1], self._delay_s)
+        await asyncio.sleep(self._delay_s)
+        self._delay_s = min(self._delay_s * 2, RETRY_CAP_S)
+        _try_again(coordinator)
 
     def _in_static_session(self) -> bool:
         session_s = self._static_session_s
-        return session_s is not None and time.monotonic() - self._joined_at_s < session_s
+        return session_s is not None and lease_now_s() - self._joined_at_s < session_s
 
     def _refused(self, code: int, said: str) -> NotAMember:
         return NotAMember(f"group {self._group}: {FATAL[code]} ({said})")

@@ -99,3 +99,26 @@ async def test_only_a_static_member_that_is_forgotten_in_its_session_has_been_re
     assert looked.failure is None
     looked.answered(25, heartbeat=True)
     assert (looked.failure is None) == (static_session_s is None)
+
+
+async def test_a_session_goes_on_while_the_machine_is_suspended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker has forgotten a static member that slept longer than its session: nobody has taken its place."""
+    suspended_s = 0.0
+    monkeypatch.setattr(joining, "lease_now_s", lambda: 100.0 + suspended_s)
+    looked = Joining(consumer(), "g", 30.0)
+    looked.joined()
+    suspended_s = 3600.0
+    looked.answered(25, heartbeat=True)
+    assert looked.failure is None
+
+
+async def test_a_look_that_fails_is_logged_and_the_next_ones_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    one = consumer()
+    coordinator, one._coordinator = one._coordinator, None
+    looked = Joining(one, "g", None)
+    watching = asyncio.create_task(looked.watch())
+    await until(lambda: "can't tell whether this worker is a member" in caplog.text, 5, "it is logged")
+    coordinator._pending_exception = KafkaError("odd")
+    one._coordinator = coordinator
+    await until(lambda: coordinator.rejoins, 5, "it joins again")
+    watching.cancel()
