@@ -33,6 +33,7 @@ BATCH_BYTES_FLOOR = 16_000
 AGE_MS_FLOOR = 60_000
 """A batch may take half of it from the look at the clock to the broker."""
 BEFORE_MAX = "message.timestamp.before.max.ms"
+DIFFERENCE_MAX = "message.timestamp.difference.max.ms"
 RETRY_FIRST_S, RETRY_CAP_S = 0.5, 10.0
 SAY_AGAIN_EVERY = 6
 STATE_WAS_IN_IT = "the state was in it: stop the workers and see docs/runbook.md, A changelog that has lost rows"
@@ -241,14 +242,14 @@ def too_small(topics: Iterable[str], configs: Mapping[str, Mapping[str, str]]) -
 
 def too_young(topics: Iterable[str], configs: Mapping[str, Mapping[str, str]]) -> list[Unfit]:
     """Topics that refuse a record that was made a minute ago."""
-    found = {name: taken_ms for name in sorted(topics) if (taken_ms := _taken_ms(configs.get(name, {}))) is not None}
+    found = {name: taken for name in sorted(topics) if (taken := _taken(configs.get(name, {}))) is not None}
     return [
         Unfit(
             name,
-            f"topic {name} takes no record that is older than {taken_ms} ms ({BEFORE_MAX})",
+            f"topic {name} takes no record that is older than {taken_ms} ms ({setting})",
             f"raise it to {AGE_MS_FLOOR} or more, or set message.timestamp.type=LogAppendTime",
         )
-        for name, taken_ms in found.items()
+        for name, (taken_ms, setting) in found.items()
         if taken_ms < AGE_MS_FLOOR
     ]
 
@@ -256,16 +257,19 @@ def too_young(topics: Iterable[str], configs: Mapping[str, Mapping[str, str]]) -
 def age_ms_max(config: Mapping[str, str]) -> int:
     """How old a record may be when it is written: a day at most, half of what the topic takes and of what it keeps."""
     kept_ms = int(config.get("retention.ms", -1)) if "delete" in cleanup_policies(config) else -1
-    taken_ms = _taken_ms(config)
-    return min([DAY_MS, *(ms // 2 for ms in (kept_ms, taken_ms) if ms is not None and ms >= 0)])
+    taken_ms, _ = _taken(config) or (-1, "")
+    return min([DAY_MS, *(ms // 2 for ms in (kept_ms, taken_ms) if ms >= 0)])
 
 
-def _taken_ms(config: Mapping[str, str]) -> int | None:
-    """How old a record may be for the broker to take it; None when it doesn't look. Kafka 3.5 has another name."""
+def _taken(config: Mapping[str, str]) -> tuple[int, str] | None:
+    """How many ms old a record may be for the broker to take it, and by which setting; None when it doesn't look.
+
+    Kafka 3.5 has the one, 4 the other, and between them both: the one that is left at its default says nothing.
+    """
     if config.get("message.timestamp.type") == "LogAppendTime":
         return None
-    said = config.get(BEFORE_MAX, config.get("message.timestamp.difference.max.ms"))
-    return None if said is None else int(said)
+    said = [(int(config[name]), name) for name in (BEFORE_MAX, DIFFERENCE_MAX) if name in config]
+    return min(said, default=None)
 
 
 def limits(

@@ -9,6 +9,7 @@ from pipeline.runtime.check import AGE_MS_FLOOR, age_ms_max, limits, too_young
 
 FOR_EVER = str(2**63 - 1)
 BEFORE = "message.timestamp.before.max.ms"
+DIFFERENCE = "message.timestamp.difference.max.ms"
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,9 @@ BEFORE = "message.timestamp.before.max.ms"
         ({}, DAY_MS),
         ({BEFORE: FOR_EVER, "retention.ms": "604800000", "cleanup.policy": "delete"}, DAY_MS),
         ({BEFORE: "600000"}, 300_000),
-        ({"message.timestamp.difference.max.ms": "600000"}, 300_000),
+        ({DIFFERENCE: "600000"}, 300_000),
+        ({BEFORE: FOR_EVER, DIFFERENCE: "600000"}, 300_000),
+        ({BEFORE: "600000", DIFFERENCE: FOR_EVER}, 300_000),
         ({BEFORE: "600000", "message.timestamp.type": "LogAppendTime"}, DAY_MS),
         ({"retention.ms": "3600000", "cleanup.policy": "delete"}, 1_800_000),
         ({"retention.ms": "3600000", "cleanup.policy": "compact"}, DAY_MS),
@@ -34,8 +37,10 @@ def test_a_topic_that_takes_only_the_present_is_refused_by_name() -> None:
         "stamped": {BEFORE: "0", "message.timestamp.type": "LogAppendTime"},
         "tight": {BEFORE: "1000"},
         "old": {},
+        "between": {BEFORE: FOR_EVER, DIFFERENCE: "2000"},
     }
-    (problem,) = too_young([*configs, "missing"], configs)
+    other, problem = too_young([*configs, "missing"], configs)
+    assert other.message == f"topic between takes no record that is older than 2000 ms ({DIFFERENCE})"
     assert problem.topic == "tight"
     assert problem.message == f"topic tight takes no record that is older than 1000 ms ({BEFORE})"
 
