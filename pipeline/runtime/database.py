@@ -70,12 +70,14 @@ class Database:
     async def write(self, upserts: Sequence[Upsert], origins: Sequence[object] = ()) -> None:
         """All of them, in order, in one transaction.
 
-        origins: the event that each is of, where several may be of one. Raises Blocking when the database is
-        unavailable, UpsertsRejected when it refuses some of them.
+        origins: the outcome of the record that each is of; without, each is one by itself. Raises Blocking when the
+        database is unavailable, UpsertsRejected when it refuses some of them.
         """
         if upserts:
             try:
-                await asyncio.wait_for(in_thread(lambda: self._write(upserts, origins or upserts)), ANSWER_TIMEOUT_S)
+                await asyncio.wait_for(
+                    in_thread(lambda: self._write(upserts, origins or [object() for _ in upserts])), ANSWER_TIMEOUT_S
+                )
             except TimeoutError as error:
                 raise Blocking(f"no answer within {ANSWER_TIMEOUT_S:g} s", "database") from error
 

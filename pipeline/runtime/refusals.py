@@ -20,6 +20,7 @@ the batch.
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from sqlalchemy import BigInteger, Integer, SmallInteger, String, Table
@@ -141,7 +142,7 @@ class Refusals:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # each unit writes in a thread of its own
-        self._streaks: dict[tuple[object, ...], int] = {}
+        self._streaks: dict[tuple[object, ...], set[object]] = {}  # at most REFUSALS_MAX + 1 places each
         self._written: dict[tuple[object, ...], Upsert] = {}
 
     def passed(self, runs: Iterable[Upsert]) -> None:
@@ -153,7 +154,7 @@ class Refusals:
                     self._written.clear()
                 self._written[shape] = upsert
                 if self._streaks:
-                    self._streaks = {streak: count for streak, count in self._streaks.items() if streak[0] != shape}
+                    self._streaks = {streak: places for streak, places in self._streaks.items() if streak[0] != shape}
 
     def judge(
         self,
@@ -164,7 +165,7 @@ class Refusals:
     ) -> dict[int, Refusal]:
         """Position → verdict, for each position in `found`.
 
-        origins: the event that each row is of. tried: what a row meets when it is tried now.
+        origins: the outcome of the record that each row is of. tried: what a row meets when it is tried now.
         """
         passing = {shape_of(upsert) for position, upsert in enumerate(upserts) if position not in found}
         judged: dict[int, Refusal] = {}
@@ -176,26 +177,31 @@ class Refusals:
             else:
                 open_.setdefault((shape, met.kind, met.about), []).append(position)
         for streak, positions in open_.items():
-            fault = self._fault(streak, len({id(origins[position]) for position in positions}), tried)
+            fault = self._fault(streak, {_place(origins[position]) for position in positions}, tried)
             for position in positions:
                 table, reason = upserts[position].table, found[position].reason
                 said = f"{reason} (no row for {table} passes)" if fault == "database" else reason
                 judged[position] = Refusal(fault, said)
         return dict(sorted(judged.items()))
 
-    def _fault(self, streak: tuple[object, ...], events: int, tried: Callable[[Upsert], Met | None]) -> Fault:
+    def _fault(self, streak: tuple[object, ...], places: set[object], tried: Callable[[Upsert], Met | None]) -> Fault:
         shape, *reason = streak
         with self._lock:
             before = self._written.get(shape)  # type: ignore[call-overload]  # a shape
         met = tried(before) if before is not None else None
         changed = met is not None and [met.kind, met.about] == reason
         with self._lock:
-            refused = self._streaks.get(streak, 0) + events
-            if changed or refused > REFUSALS_MAX:
-                self._streaks[streak] = REFUSALS_MAX  # so that it stays when the first of them is tried alone
-                return "database"
-            self._streaks[streak] = refused
-        return "record"
+            refused = self._streaks.setdefault(streak, set())
+            refused.update(islice(places - refused, REFUSALS_MAX + 1 - len(refused)))
+            return "database" if changed or len(refused) > REFUSALS_MAX else "record"
+
+
+def _place(origin: object) -> object:
+    """Equal whenever the same record is judged: a write whose answer is lost is tried again, and so is a batch after a
+    rebalance. An origin without a record stands for itself.
+    """
+    record = getattr(origin, "record", None)
+    return (record.topic, record.partition, record.offset) if record is not None else origin
 
 
 def reason_of(error: BaseException) -> str:

@@ -3,12 +3,16 @@
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy import BigInteger, Column, Engine, ForeignKey, MetaData, String, Table, event
 
 from pipeline.core.effects import Upsert
 from pipeline.core.errors import Blocking
+from pipeline.core.record import StoredRecord
 from pipeline.runtime import database as module
 from pipeline.runtime.database import Database, UpsertsRejected
 
@@ -70,6 +74,28 @@ async def test_looking_for_the_offender_writes_nothing(database, path):
         await database.write([author("a"), author("b", None), author("c")])
     assert list(refused.value.reasons) == [1]
     assert stored(path, "authors") == []
+
+
+def read_at(offset: int, topic: str = "user-events") -> list[Any]:
+    """The origins of one row."""
+    return [SimpleNamespace(record=StoredRecord(topic, 0, offset, 0, None, None))]
+
+
+async def faults(database: Database, offsets: Iterable[int]) -> list[str]:
+    """Whose fault it is that the database refuses a row, record by record."""
+    found = []
+    for offset in offsets:
+        with pytest.raises(UpsertsRejected) as refused:
+            await database.write([written(f"b{offset}", "nobody")], read_at(offset))
+        found.append(refused.value.reasons[0].fault)
+    return found
+
+
+async def test_one_record_that_is_judged_again_and_again_stays_one_record(database):
+    """Its write is tried again after a timeout, or its batch after a rebalance."""
+    assert await faults(database, [1] * 6) == ["record"] * 6
+    assert await faults(database, [2, 2, 3, 3]) == ["record"] * 4
+    assert await faults(database, [4, 1, 4, 5]) == ["database"] * 4
 
 
 @pytest.mark.parametrize("value", [2**70, {}, "\ud800"], ids=["too large", "of no SQL type", "no UTF-8"])
