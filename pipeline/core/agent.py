@@ -69,7 +69,7 @@ class Definition:
         self.blocking = listed(f"{where}, blocking", self.blocking, type)
         for kind in self.blocking:
             if not issubclass(kind, BaseException):
-                raise Misconfigured(f"{where}: blocking names exception classes, and {kind.__name__} is none")
+                raise Misconfigured(f"{where}, blocking: {kind.__name__} is not an exception class")
         if not self.sources:
             raise Misconfigured(f"{where} has no sources: name the topics that it reads")
         unique(f"{where}, sources", (topic.name for topic in self.sources))
@@ -159,7 +159,7 @@ def listed(where: str, given: Any, kind: type[Part]) -> tuple[Part, ...]:
     parts = tuple(given)
     for part in parts:
         if not isinstance(part, kind):
-            raise Misconfigured(f"{where}: {part!r:.100} is no {'class' if kind is type else kind.__name__}")
+            raise Misconfigured(f"{where}: {part!r:.100} is not a {'class' if kind is type else kind.__name__}")
     return parts
 
 
