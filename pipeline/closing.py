@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import math
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -12,15 +14,16 @@ CANCEL_AGAIN_S = 2.0
 """Longer than what a cancelled task has to put in order takes as a rule, and short enough for who waits."""
 
 
-async def ended(*tasks: asyncio.Future[Any], again_s: float = CANCEL_AGAIN_S) -> None:
-    """Cancel them, and wait until each has ended; raises nothing of theirs.
+async def ended(*tasks: asyncio.Future[Any], again_s: float = CANCEL_AGAIN_S, within_s: float = math.inf) -> bool:
+    """Cancel them, and wait until each has ended; whether each has. Raises nothing of theirs.
 
     One cancel isn't enough: a dependency may swallow it, as `asyncio.wait_for` does before Python 3.12 when what it
-    waits for is done in the same moment. again_s: how long to wait before the next one. Who waits here and is cancelled
-    meanwhile still waits: what the tasks use may be closed afterwards.
+    waits for is done in the same moment. again_s: how long to wait before the next one. within_s: then it gives
+    up. Who waits here and is cancelled meanwhile still waits: what the tasks use may be closed afterwards.
     """
     waiting, cancelled = {task for task in tasks if not task.done()}, None
-    while waiting:
+    deadline = time.monotonic() + within_s
+    while waiting and time.monotonic() < deadline:
         for task in waiting:
             task.cancel()
         try:
@@ -28,10 +31,13 @@ async def ended(*tasks: asyncio.Future[Any], again_s: float = CANCEL_AGAIN_S) ->
         except asyncio.CancelledError as error:
             cancelled, waiting = error, {task for task in waiting if not task.done()}
     for task in tasks:
-        if not task.cancelled():
+        if task.done() and not task.cancelled():
             task.exception()  # looked at: nobody else will
+    if waiting:
+        return False
     if cancelled is not None:
         raise cancelled
+    return True
 
 
 async def stopped(stopping: Coroutine[Any, Any, None], timeout_s: float = STOP_WITHIN_S) -> bool:

@@ -13,6 +13,7 @@ from pipeline.core.outcome import Applied, Blocked, Candidate, Outcome, Rejected
 from pipeline.core.settle import NO_TABLES, Limits, already_seen, conclude, failed
 from pipeline.core.state import State
 from pipeline.core.tables import Tables
+from pipeline.runtime.cancels import delivered, forgotten
 from pipeline.runtime.demand import Demand
 from pipeline.runtime.engine_errors import ENGINE_ERRORS
 from pipeline.runtime.lanes import Lanes
@@ -63,7 +64,12 @@ class Handling:
         if self.is_async:
             one = partial(self._one, marks=marks, limits=self.limits(), now_ms=self.now_ms())
             return await Lanes(self.unit, self.demand, decided, one).run()
-        return self._in_a_loop(decided, marks)
+        task = asyncio.current_task()
+        before = task.cancelling() if task is not None else 0
+        handled = self._in_a_loop(decided, marks)
+        if task is not None and task.cancelling() > before:  # nothing else has run meanwhile
+            await forgotten(task, before)
+        return handled
 
     def _in_a_loop(
         self, decided: Sequence[Decided], marks: Mapping[bytes, bytes]
@@ -100,24 +106,27 @@ class Handling:
     async def _one(
         self,
         item: Candidate,
-        pending: dict[bytes, bytes | None],
+        lanes: Lanes,
         *,
         marks: Mapping[bytes, bytes],
         limits: Limits,
         now_ms: int,
     ) -> Outcome | Blocked:
-        mark = pending.get(item.mark) or marks.get(item.mark)
+        mark = lanes.pending.get(item.mark) or marks.get(item.mark)
         settled = self._settled(item, mark)
         if settled is not None:
             return settled
-        state = State(item.event.key, pending, self.stored(), item.event.msg_id, mark)
+        state = State(item.event.key, lanes.pending, self.stored(), item.event.msg_id, mark)
         running = asyncio.current_task()
+        assert running is not None
         try:
             applied = await self._handled(item, state, limits, now_ms)
+            if running.cancelling():
+                await delivered(running)
         except NOT_THE_HANDLERS:
             raise
         except BaseException as error:  # noqa: BLE001 - as above
-            return self._blamed(item, error, running)
+            return await self._blamed(item, error, running, lanes)
         if not applied.outside:
             return applied
         try:
@@ -125,7 +134,7 @@ class Handling:
         except ENGINE_ERRORS:
             raise
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as above
-            return self._blamed(item, error, running)
+            return await self._blamed(item, error, running, lanes)
 
     async def _handled(self, item: Candidate, state: State, limits: Limits, now_ms: int) -> Applied:
         handler = self.agent.handlers[item.event.type]
@@ -134,15 +143,28 @@ class Handling:
             effects = [effect async for effect in effects] if hasattr(effects, "__aiter__") else await effects
         return conclude(item, effects, state, self.agent, self.contracts, limits, now_ms, self.tables)
 
-    def _blamed(self, item: Candidate, error: BaseException, task: asyncio.Task[Any] | None) -> Rejected | Blocked:
+    async def _blamed(
+        self, item: Candidate, error: BaseException, task: asyncio.Task[Any], lanes: Lanes
+    ) -> Rejected | Blocked:
         """What the error means for the record; raises it when the task that runs the handler is to end."""
-        if _ends(task, error):
+        if _ends(task, error, lanes):
             raise error
+        if task.cancelling():
+            try:
+                await delivered(task)
+            except asyncio.CancelledError:
+                if lanes.ending:
+                    raise
         if isinstance(error, asyncio.CancelledError):
-            cancelled = HandlerCancelled("what the handler awaited was cancelled, and not by the unit's end")
+            cancelled = HandlerCancelled("the handler, or what it awaited, was cancelled, and not by the unit's end")
             cancelled.__cause__ = error
             error = cancelled
         return failed(item, error, self.agent)
+
+    def rewound(self, topic: str) -> None:
+        """The records of this topic come again, or others in their places: what was found of them is of no use."""
+        for place in [place for place in self.condemned if place[0] == topic]:
+            del self.condemned[place]
 
     def _settled(self, item: Candidate, mark: bytes | None) -> Outcome | Blocked | None:
         """What is known before the handler runs: a duplicate, a conflict, or what a later step has found."""
@@ -158,10 +180,10 @@ class Handling:
         return None
 
 
-def _ends(task: asyncio.Task[Any] | None, error: BaseException) -> bool:
+def _ends(task: asyncio.Task[Any], error: BaseException, lanes: Lanes) -> bool:
     """Whether the task that runs the handler is being cancelled or closed; else the handler raised `error` itself."""
     if isinstance(error, asyncio.CancelledError):
-        return task is None or task.cancelling() > 0
+        return lanes.ending
     if isinstance(error, GeneratorExit):  # one that is closed isn't the current task any more
         try:
             return asyncio.current_task() is not task

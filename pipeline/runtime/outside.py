@@ -20,6 +20,7 @@ from pipeline.core.failure import name, stack_of
 from pipeline.core.outcome import Applied
 from pipeline.core.state import Row
 from pipeline.core.views import Claims
+from pipeline.runtime.cancels import delivered
 from pipeline.runtime.context import Context
 from pipeline.runtime.ownership import ProducerBroken
 
@@ -123,7 +124,7 @@ class Outsider:
         task = asyncio.current_task()
         acting.add(place)  # stays when this task is cancelled: the next owner in this process must not repeat it
         try:
-            await outside.act()
+            await _acted(outside)
         except InDoubt:
             return "in_doubt"
         except (Blocking, Reject):
@@ -148,3 +149,19 @@ class Outsider:
                     row = view.claim_row(one.event.msg_id)
                     self._results.pop(row, None)
                     self._context.acting.discard((self._unit, row))
+
+
+async def _acted(outside: Outside) -> None:
+    """Act. CancelledError when the act has cancelled its own task, however it ended: a claim may be written next."""
+    task = asyncio.current_task()
+    assert task is not None
+    try:
+        await outside.act()
+    except GeneratorExit:  # nothing may be awaited any more
+        raise
+    except BaseException:
+        if task.cancelling():
+            await delivered(task)
+        raise
+    if task.cancelling():
+        await delivered(task)

@@ -26,6 +26,7 @@ from pipeline.runtime.context import Context
 from pipeline.runtime.database import UpsertsRejected
 from pipeline.runtime.errands import Errands
 from pipeline.runtime.handle import Handling
+from pipeline.runtime.held_up import give_up
 from pipeline.runtime.inbox import Inbox
 from pipeline.runtime.outgoing import outgoing, upserts_of
 from pipeline.runtime.outside import Outsider
@@ -39,8 +40,10 @@ log = logging.getLogger("hardparts.unit")
 
 SAY_EVERY_S = 1.0
 """At most so often does an idle unit record offsets that have no record."""
-CANCEL_AGAIN_S = 0.5
-"""A stop is to end within a few seconds, whatever a handler or a client has done with the first cancel."""
+CANCEL_AGAIN_S = 3.0
+"""Longer than a takeover that is under way needs to close its clients: a second cancel would leave them open."""
+ENDS_WITHIN_S = 10.0
+"""From the first cancel. Then a handler swallows them all, and the group waits for this worker."""
 BREAKS_MAX = 2
 """A new producer mends most breaks; when it breaks too, the record waits as for any other dependency (E2)."""
 USELESS = (OwnershipLost, ProducerBroken, StoreDamaged)
@@ -257,6 +260,7 @@ class Unit:
         """Read these sources again from these offsets; the marks tell what has been applied."""
         for topic, offset in positions.items():
             self.positions[topic] = offset
+            self._handling.rewound(topic)
             self.inbox.go_back(topic, offset, await self._reseek(topic, self.partition, offset))
 
     @property
@@ -331,6 +335,7 @@ class Unit:
         Others stand at those offsets now, or will. A restart from the old offset would pass over them.
         """
         self.positions[batch.topic] = batch.end
+        self._handling.rewound(batch.topic)
         await self._say_where_it_stands()
 
     async def _between(self) -> None:
@@ -476,7 +481,8 @@ class Unit:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._idle.wait(), max(deadline - time.monotonic(), 0))
             with contextlib.suppress(asyncio.CancelledError):
-                await ended(task, again_s=CANCEL_AGAIN_S)
+                if not await ended(task, again_s=CANCEL_AGAIN_S, within_s=ENDS_WITHIN_S):
+                    give_up(self.name, ENDS_WITHIN_S)
         await self.owner.abandon(max(deadline - time.monotonic(), 0.2))
         if self._released:
             return

@@ -181,3 +181,16 @@ async def test_a_handler_that_swallows_a_cancel_does_not_hold_up_the_stop(place:
     assert await asyncio.to_thread(worker.stop, 12) == 0
     assert "ends" not in journal.read_text()
     assert (await place.committed()).get(("user-events", 0), 0) == 0
+
+
+async def test_a_handler_that_swallows_every_cancel_is_named_and_ends_with_its_process(
+    place: Place, tmp_path: Path
+) -> None:
+    worker = await asyncio.to_thread(place.worker)
+    await place.send("user-events", [comment(USERS[0][0], "holds")], 0)
+    journal = tmp_path / "journal"
+    await until(lambda: journal.exists() and "holds" in journal.read_text(), 30, "the handler runs")
+    assert await asyncio.to_thread(worker.stop, 40) == 1
+    assert f"{place.app_id}/stuck/0 has been cancelled for 10 s and doesn't end" in worker.end_of_log()
+    assert "stuck.py" in worker.end_of_log()
+    assert (await place.committed()).get(("user-events", 0), 0) == 0

@@ -1,7 +1,8 @@
 """An agent whose handlers wait for files, as for a slow service, and write down when they begin and end.
 
 TEST_DIR: a directory. While `away` is in it, comments that say "blocks" raise Blocking. The others wait for the file
-`go`, or one named after their user; those that say "swallows" take no notice of the first cancel. `journal` gets a line
+`go`, or one named after their user; those that say "swallows" take no notice of the first cancel, those
+that say "holds" of none. `journal` gets a line
 for each handler that begins and ends.
 """
 
@@ -55,6 +56,9 @@ async def comment_created(event: CommentCreated, state: State) -> list[Publish]:
     if word == "blocks" and (HERE / "away").exists():
         raise Blocking("away", "file")
     _note("begins", event, word)
+    while word == "holds":
+        with contextlib.suppress(BaseException):  # as a bare `except:` around a loop of retries
+            await asyncio.sleep(3600)
     if word == "swallows":
         with contextlib.suppress(asyncio.CancelledError):  # the first one
             await asyncio.sleep(3600)
