@@ -14,9 +14,7 @@ def load_app(settings: Settings) -> App:
     module_name, _, attribute = settings.app.partition(":")
     if not module_name or not attribute or module_name.startswith("."):
         raise Misconfigured(f"HARDPARTS_APP is module:attribute, not {settings.app!r}")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    look_here()
     try:
         module = importlib.import_module(module_name)
         app = getattr(module, attribute)
@@ -31,3 +29,10 @@ def load_app(settings: Settings) -> App:
         raise Misconfigured(f"HARDPARTS_APP={settings.app} is a {type(app).__name__}, not a pipeline.runtime.app.App")
     app.select(app.settings.agent_names)
     return app
+
+
+def look_here() -> None:
+    """Have modules of the current directory found, as `python -m` does."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)

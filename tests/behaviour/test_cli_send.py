@@ -16,12 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.broker import EmbeddedBroker
+from pipeline.core.errors import Misconfigured
 from pipeline.core.routing import partition_of
+from pipeline.ops.application import declared_partitioners
 from pipeline.ops.reading import read_to_end
 from pipeline.ops.send import LineBroken, parse_line
 from pipeline.runtime.admin import connect
 from pipeline.runtime.settings import Settings
-from tests.behaviour.commandline import CommandLine
+from tests.behaviour.commandline import ROOT, CommandLine
 
 PARTITIONS = 3
 
@@ -185,3 +187,48 @@ def test_any_json_value_comes_out_as_it_went_in(key: str | int, value: Any) -> N
 def test_a_broken_line_says_what_is_wrong(raw: bytes, reason: str) -> None:
     with pytest.raises(LineBroken, match=reason):
         parse_line(raw)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def broken(:\n", "SyntaxError"),
+        ("import a_package_that_is_not_installed\n", "No module named 'a_package_that_is_not_installed'"),
+        ("app = 1\n", "is a int, not a pipeline.runtime.app.App"),
+        (None, "No module named 'agents.app'"),
+    ],
+)
+async def test_an_application_that_is_there_but_broken_sends_no_key_to_a_wrong_partition(
+    cli: CommandLine, broker: EmbeddedBroker, tmp_path: Path, code: str | None, said: str
+) -> None:
+    """Its catalogue may declare another partitioner than murmur2."""
+    await make_topic(broker)
+    here = elsewhere(cli, tmp_path)
+    (here / "agents").mkdir()
+    (here / "agents" / "__init__.py").touch()
+    if code is not None:
+        (here / "agents" / "app.py").write_text(code)
+    assert said in cli("send", "letters", stdin='{"key": 1, "value": 1}').failed(2)
+    assert said in cli("outbox", outbox_url=f"sqlite:///{tmp_path}/outbox.db").failed(2)
+    assert await sent(broker) == []
+
+
+def test_only_where_the_package_of_the_default_application_is_missing_do_keys_go_by_murmur2(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Misconfigured, match="No module named 'no_such_package'"):
+        declared_partitioners(Settings(app="no_such_package.app:app"))
+    monkeypatch.setattr(Settings.model_fields["app"], "default", "no_such_package.app:app")
+    assert declared_partitioners(Settings(app="no_such_package.app:app")) == {}
+    assert "keys go to their partitions by murmur2" in caplog.text
+
+
+def elsewhere(cli: CommandLine, tmp_path: Path) -> Path:
+    """An empty directory, in which commands run from here on."""
+    here, packages = tmp_path / "elsewhere", tmp_path / "packages"
+    here.mkdir()
+    packages.mkdir()
+    (packages / "pipeline").symlink_to(ROOT / "pipeline")
+    cli.environment["PYTHONPATH"] = str(packages)
+    cli.directory = here
+    return here
