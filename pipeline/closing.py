@@ -10,6 +10,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 STOP_WITHIN_S = 5.0
+CANCELS_MIN = 3
 CANCEL_AGAIN_S = 2.0
 """Longer than what a cancelled task has to put in order takes as a rule, and short enough for who waits."""
 
@@ -18,12 +19,13 @@ async def ended(*tasks: asyncio.Future[Any], again_s: float = CANCEL_AGAIN_S, wi
     """Cancel them, and wait until each has ended; whether each has. Raises nothing of theirs.
 
     One cancel isn't enough: a dependency may swallow it, as `asyncio.wait_for` does before Python 3.12 when what it
-    waits for is done in the same moment. again_s: how long to wait before the next one. within_s: then it gives
-    up. Who waits here and is cancelled meanwhile still waits: what the tasks use may be closed afterwards.
+    waits for is done in the same moment. again_s: how long to wait before the next one. within_s: then, and after
+    CANCELS_MIN of them, it gives up: a loop that was held up itself has let nobody end. Who waits here and is cancelled meanwhile still waits: what the tasks use may be closed afterwards.
     """
     waiting, cancelled = {task for task in tasks if not task.done()}, None
-    deadline = time.monotonic() + within_s
-    while waiting and time.monotonic() < deadline:
+    deadline, asked = time.monotonic() + within_s, 0
+    while waiting and (asked < CANCELS_MIN or time.monotonic() < deadline):
+        asked += 1
         for task in waiting:
             task.cancel()
         try:

@@ -65,7 +65,7 @@ def _decode_one(record: Record, topic: Topic, contract: Contract, agent: Definit
         raw = record.key
         if raw != owner.encode() and (why := _another_key(raw, field, owner)) is not None:
             return Rejected(record, Rejection("BadKey", why))
-        if strays is not None and raw not in strays.here and strays.is_stray(raw):  # type: ignore[arg-type]
+        if strays is not None and strays.known(raw) != strays.partition and strays.is_stray(raw):  # type: ignore[arg-type]
             return Rejected(record, strays.rejection(raw))  # type: ignore[arg-type]  # None has been rejected above
         key = owner.lower()
     if "\0" in key:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from pipeline.core.routing import KNOWN, belongs, canonical
-from pipeline.core.strays import KEY_CHARS_SHOWN, declaration, explanations
+from pipeline.core.strays import CAPITALS, KEY_CHARS_SHOWN, explanations, remedy
 from pipeline.core.topic import Topic
 
 CONTRADICTED_MIN = 5
@@ -21,8 +21,18 @@ class Doubt(NamedTuple):
     remedy: str
 
 
-def doubt(topic: Topic, partitions: int, seen: Iterable[tuple[bytes, int]]) -> Doubt | None:
-    """seen: key and partition of some records. None: the declared partitioner explains them all, or isn't checked."""
+CAPITALS_MOVED = (
+    "such records are rejected: have UUIDs written in lower case. A version before accepted them, so what it has "
+    "counted of these keys stays in another partition: see docs/runbook.md, UUID keys in capitals"
+)
+
+
+def doubt(topic: Topic, partitions: int, seen: Iterable[tuple[bytes, int]], unread: bool) -> Doubt | None:
+    """None: the declared partitioner explains them all, or isn't checked. seen: key and partition of some records.
+
+    unread: whether this application has read nothing of the topic yet. Else there may be state, which another
+    declaration would lose sight of, and a worker starts: one producer that was changed must not stop all of them.
+    """
     declared, name = topic.partitioner, topic.name
     if topic.key is None or declared not in KNOWN or partitions < 2:
         return None
@@ -30,12 +40,15 @@ def doubt(topic: Topic, partitions: int, seen: Iterable[tuple[bytes, int]]) -> D
     strays = [(key, number) for key, number in distinct if not belongs(key, number, partitions, declared)]
     if not strays:
         return None
+    if all(CAPITALS in explanations(*place, partitions, declared) for place in strays):
+        message = f"topic {name}: {len(strays)} of its last {len(distinct)} keys are UUIDs in capitals, which stand in "
+        message += f"another partition than in lower case, such as {_shown(*strays[0])}"
+        return Doubt(False, message, CAPITALS_MOVED)
     for other, by in KNOWN.items():
         if all(by(key, partitions) == number for key, number in distinct) and other != declared:
             message = f"the last {len(distinct)} keys of topic {name} are where {other} puts them: {_shown(*strays[0])}"
-            sure = len(strays) >= CONTRADICTED_MIN and partitions ** len(distinct) >= CHANCE
-            remedy = f"declare {declaration(name, other)}, or set its producers' partitioner to {declared}"
-            return Doubt(sure, message, remedy)
+            sure = unread and len(strays) >= CONTRADICTED_MIN and partitions ** len(distinct) >= CHANCE
+            return Doubt(sure, message, remedy(name, declared, other, unread))
     message = (
         f"topic {name}: {len(strays)} of its last {len(distinct)} keys aren't where {declared} puts them, such as "
     )
@@ -43,10 +56,10 @@ def doubt(topic: Topic, partitions: int, seen: Iterable[tuple[bytes, int]]) -> D
     fit = next((one for one in distinct if one not in strays), None)
     if fit is not None:
         message += f"; {_shown(*fit)} is"
-    remedy = f"such records are rejected: set the partitioner of all its producers to {declared}"
+    wanted = f"such records are rejected: set the partitioner of all its producers to {declared}"
     if any(canonical(key) != key for key, _ in strays):
-        remedy += ", and write keys that are UUIDs in lower case"
-    return Doubt(False, message, remedy)
+        wanted += ", and write keys that are UUIDs in lower case"
+    return Doubt(False, message, wanted)
 
 
 def _explained(place: tuple[bytes, int], partitions: int, declared: str) -> str:

@@ -2,23 +2,25 @@
 
 Two producers with different partitioners put one key into two partitions, and each unit would count half of it. So a
 stray is rejected. A topic whose producers all use another partitioner than the declared one has hardly anything else:
-that mustn't end in the error topic record by record, so after KEYS_MAX keys the next stray blocks its unit.
+that mustn't end in the error topic record by record, so after KEYS_MAX keys or RECORDS_MAX records the next stray
+blocks its unit.
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple, TypeVar
 
+from pipeline.core.homes import Homes
 from pipeline.core.outcome import Blocked, Candidate, Rejected, Rejection
-from pipeline.core.routing import KNOWN, belongs, canonical, partition_of
+from pipeline.core.routing import KNOWN, canonical, partition_of
 from pipeline.core.topic import Topic
 
 WRONG_PARTITION = "WrongPartition"
 PARTITIONER = "partitioner"
 """The reason of a unit that strays have blocked."""
-KEYS_MAX = 20
-"""Strays of so many keys in a row, and the next one blocks."""
-REMEMBERED_MAX, REMEMBERED_BYTES_MAX = 20_000, 256
-"""Keys that are known to belong, of one source and unit, and the largest of them."""
+KEYS_MAX, RECORDS_MAX = 20, 200
+"""Strays of so many keys in a row, or so many records of fewer keys, and the next one blocks."""
+SEE = "docs/runbook.md, A partition blocked on partitioner"
 CAPITALS = "capitals"
 KEY_CHARS_SHOWN = 64
 
@@ -33,6 +35,18 @@ def explanations(key: bytes, partition: int, partitions: int, declared: str) -> 
     return frozenset(found)
 
 
+def remedy(topic: str, declared: str, other: str | None, unread: bool) -> str:
+    """What to do about strays. other: the partitioner that explains them all, if a known one does.
+
+    unread: whether nothing of the topic has been read before. Else its state is where the declared partitioner puts the
+    keys, and with another declaration each key would begin anew in another partition.
+    """
+    wanted = f"set the producers' partitioner to {declared}"
+    if other is not None and unread:
+        return f"if its producers use {other}, declare {declaration(topic, other)}; else {wanted}"
+    return f"{wanted}, see {SEE}"
+
+
 def declaration(topic: str, partitioner: str) -> str:
     """The line that the catalogue needs."""
     return f'Topic("{topic}", …, partitioner="{partitioner}")'
@@ -41,46 +55,75 @@ def declaration(topic: str, partitioner: str) -> str:
 class Run(NamedTuple):
     """Strays without a record between them that speaks for the declared partitioner.
 
-    keys: theirs, at most KEYS_MAX. suspects: what explains all of them.
+    keys: theirs, at most KEYS_MAX. suspects: what explains all of them. records: how many, at most RECORDS_MAX.
     """
 
     keys: frozenset[bytes] = frozenset()
     suspects: frozenset[str] = frozenset()
+    records: int = 0
 
     @property
     def full(self) -> bool:
         """Whether the next stray blocks."""
-        return len(self.keys) >= KEYS_MAX
+        return len(self.keys) >= KEYS_MAX or self.records >= RECORDS_MAX
 
 
 class Strays:
-    """Those of one source in one unit. Lives as long as its unit: a new owner counts anew."""
+    """Those of one source in one unit. Lives as long as its unit: a new owner counts anew.
 
-    def __init__(self, topic: Topic, partition: int, partitions: int) -> None:
-        self._topic, self._partition, self._partitions = topic, partition, partitions
-        self.checks = topic.key is not None and topic.partitioner in KNOWN and partitions > 1
-        self.here: set[bytes] = set()
+    homes: what the process remembers. moved: topics that have another partition count than `partitions` now, so that
+    nothing can be said of their keys. unread: topics of which nothing had been read before this process; one of which
+    a record speaks for the declared partitioner is taken out.
+    """
+
+    def __init__(
+        self,
+        topic: Topic,
+        partition: int,
+        partitions: int,
+        homes: Homes | None = None,
+        moved: AbstractSet[str] = frozenset(),
+        unread: set[str] | None = None,
+    ) -> None:
+        self._topic, self.partition, self._partitions = topic, partition, partitions
+        self._homes, self._moved = Homes() if homes is None else homes, moved
+        self._unread = set() if unread is None else unread
+        self._checked = topic.key is not None and topic.partitioner in KNOWN and partitions > 1
+        self.known = self._homes.table(topic.partitioner, partitions).get
+        """Partition of a key, for who asks first there; None for one that isn't remembered."""
         self._run, self._seen = Run(), False
 
+    @property
+    def checks(self) -> bool:
+        """Whether keys are checked, now."""
+        return self._checked and self._topic.name not in self._moved
+
     def is_stray(self, key: bytes) -> bool:
-        """Whether `key` belongs elsewhere. Those that belong here are remembered in `here`, for who asks first there:
-        the hash costs as much as all the rest of decoding a record.
+        """Whether `key` belongs elsewhere. A UUID belongs where it does in lower case.
+
+        librdkafka's consistent_random writes records with an empty key anywhere.
         """
-        if not belongs(key, self._partition, self._partitions, self._topic.partitioner):
-            self._seen = True
-            return True
-        if len(self.here) >= REMEMBERED_MAX:
-            self.here.clear()
-        if len(key) <= REMEMBERED_BYTES_MAX:
-            self.here.add(key)
-        return False
+        declared = self._topic.partitioner
+        if not key and declared == "crc32":
+            return False
+        if self._homes.find(canonical(key), declared, self._partitions) == self.partition:
+            return False
+        self._seen = True
+        return True
+
+    def begins_or_blocks(self, decided: Sequence[object]) -> bool:
+        """Whether these decisions hold the first strays of a run, or one that blocks.
+
+        Then it is time to see whether the topic has been given more partitions.
+        """
+        return self._seen and self.checks and (not self._run.records or type(decided[-1]) is Blocked)
 
     def rejection(self, key: bytes) -> Rejection:
         """Why a stray is rejected."""
         topic, declared = self._topic.name, self._topic.partitioner
         home = partition_of(canonical(key), self._partitions, declared)
         shown = key.decode(errors="replace")[:KEY_CHARS_SHOWN]
-        message = f"key {shown!r} in partition {self._partition} belongs to partition {home} of {topic} by {declared}"
+        message = f"key {shown!r} in partition {self.partition} belongs to partition {home} of {topic} by {declared}"
         for other in sorted(self._explained(key) - {CAPITALS}):
             message += f"; {other} puts it here"
         if canonical(key) != key:
@@ -99,7 +142,9 @@ class Strays:
 
     def finished(self, decided: Sequence[object]) -> None:
         """The records of these decisions are finished, in this order: now they count."""
-        if not self._seen and not self._run.keys:
+        if self._unread and self._topic.name in self._unread and any(map(self._speaks, decided)):
+            self._unread.discard(self._topic.name)
+        if not self._seen and not self._run.records:
             return
         for one in decided:
             self._run = self._after(self._run, one)
@@ -115,21 +160,24 @@ class Strays:
             explained = self._explained(key)
             if run.full:
                 return run
-            return Run(run.keys | {key}, run.suspects & explained if run.keys else explained)
-        if type(one) is Candidate and run.keys and not run.suspects & self._explained(one.record.key or b""):
+            return Run(run.keys | {key}, run.suspects & explained if run.records else explained, run.records + 1)
+        if type(one) is Candidate and run.records and not run.suspects & self._explained(one.record.key or b""):
             return Run()
         return run
 
+    def _speaks(self, one: object) -> bool:
+        """Whether this record is here by the declared partitioner, and by no other."""
+        return type(one) is Candidate and not self._explained(one.record.key or b"")
+
     def _explained(self, key: bytes) -> frozenset[str]:
-        return explanations(key, self._partition, self._partitions, self._topic.partitioner)
+        return explanations(key, self.partition, self._partitions, self._topic.partitioner)
 
     def _blocked(self, record: object, rejection: Rejection, run: Run) -> Blocked:
         topic, declared = self._topic.name, self._topic.partitioner
-        others = sorted(run.suspects - {CAPITALS})
-        remedy = f"set the producers' partitioner to {declared}"
-        if others:
-            remedy = f"if its producers use {others[0]}, declare {declaration(topic, others[0])}; else {remedy}"
-        message = f"strays of {KEYS_MAX} keys in a row in {topic}[{self._partition}]; {rejection.message}; {remedy}"
+        other = min(run.suspects - {CAPITALS}, default=None)
+        many = f"{len(run.keys)} keys" if len(run.keys) >= KEYS_MAX else f"{run.records} records"
+        told = remedy(topic, declared, other, topic in self._unread)
+        message = f"strays of {many} in a row in {topic}[{self.partition}]; {rejection.message}; {told}"
         return Blocked(record, PARTITIONER, message)  # type: ignore[arg-type]
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,14 +22,14 @@ from pipeline.ops.reading import reader
 from pipeline.ops.topics import catalogue
 from pipeline.producer import Limits, SpillUnusable, probe
 from pipeline.runtime import descriptors
-from pipeline.runtime.admin import Admin, TopicFound, client_options, connect
+from pipeline.runtime.admin import Admin, Refused, TopicFound, client_options, connect
 from pipeline.runtime.app import App
 from pipeline.runtime.check import lost_changelogs, set_partitions, unfit
 from pipeline.runtime.database import Database
 from pipeline.runtime.expiry import too_short
 from pipeline.runtime.instance import first_slot
 from pipeline.runtime.ownership import Owner
-from pipeline.runtime.partitioners import doubts
+from pipeline.runtime.partitioners import look, uncommitted_sources
 from pipeline.runtime.security import client_security, described, unencrypted
 from pipeline.runtime.settings import AUTO, Settings
 from pipeline.runtime.transaction import TransactionalOwner
@@ -198,7 +199,7 @@ async def _cluster(settings: Settings, app: App | None, reached: Finding) -> lis
             if app is not None:
                 findings += await _topics(app, admin, found)
                 findings += await open_transactions(settings, _sources(app, found), memory)
-                findings += await partitioners(app, found, memory)
+                findings += await partitioners(app, admin, found, memory)
     except HardpartsError as error:
         strange = isinstance(error, OtherCluster)
         findings = [
@@ -296,17 +297,22 @@ async def open_transactions(
     ] or [ok(check, "none holds a source back")]
 
 
-async def partitioners(app: App, found: dict[str, TopicFound], memory: ClusterMemory) -> list[Finding]:
+async def partitioners(app: App, admin: Admin, found: dict[str, TopicFound], memory: ClusterMemory) -> list[Finding]:
     """The last records of each source stand where its declared partitioner puts them."""
     check = "partitioners"
     counts = {name: there.partitions for name, there in found.items()}
     options = {**client_options(app.settings), "cluster_memory": memory}
-    looked = await doubts(app.declared, counts, options)
-    if not looked:
+    committed = partial(admin.committed, app.settings.app_id)
+    try:
+        uncommitted = await uncommitted_sources(app.declared, counts, app.changelog, committed)
+    except Refused:  # who runs this may not see the group: then nothing says that it has read nothing
+        uncommitted = {}
+    doubts = (await look(app.declared, counts, options, uncommitted)).doubts
+    if not doubts:
         return [ok(check, "nothing to look at")]
     findings = [
         Finding(check, "FAIL" if one.certain else "WARN", one.message, one.remedy)
-        for one in looked.values()
+        for one in doubts.values()
         if one is not None
     ]
     return findings or [ok(check, "the last records of each source are where the declared one puts them")]

@@ -335,7 +335,7 @@ class App(faust.App):
         self._looking.append(self.add_future(self.watch.run()))
         self.topic_changes = self._topic_changes(counts)
         topic_limits = TopicLimits(self)
-        self.context.ask_limits = topic_limits.ask
+        self.context.ask_limits, self.context.ask_counts = topic_limits.ask, self.topic_changes.ask
         self._looking += [self.add_future(self.topic_changes.watch()), self.add_future(topic_limits.watch())]
         if self.settings.dedup_horizon_s is not None:
             self._looking.append(self.add_future(expire(self, self.settings.dedup_horizon_s)))
@@ -349,6 +349,7 @@ class App(faust.App):
             read={topic.name for agent in self.definitions for topic in agent.sources},
             changelogs={self.changelog(agent) for agent in self.definitions},
             keyed={topic.name for agent in self.definitions for topic in agent.outputs if topic.ordered},
+            moved=self.context.moved,
         )
 
     def introduction(self) -> Introduction:

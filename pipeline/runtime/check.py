@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka import TopicPartition
@@ -18,7 +19,7 @@ from pipeline.core.turn import row_bytes_max
 from pipeline.runtime.admin import Admin, BrokerAway, connect
 from pipeline.runtime.instance import named
 from pipeline.runtime.ownership import BATCH_BYTES_MAX
-from pipeline.runtime.partitioners import require_partitioners
+from pipeline.runtime.partitioners import require_partitioners, uncommitted_sources
 from pipeline.signals import stop_signals
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ async def check_topics(app: "App") -> dict[str, int]:
     names = topics_needed(app)
     with named(app.settings.cluster_file):
         app.cluster_memory.recall()
-    counts, configs, lost = await _patiently(app, names)
+    counts, configs, lost, uncommitted = await _patiently(app, names)
     with named(app.settings.cluster_file):
         app.cluster_memory.keep()
     app.context.cluster_id = app.cluster_memory.cluster_id or ""
@@ -76,7 +77,8 @@ async def check_topics(app: "App") -> dict[str, int]:
     if problems:
         raise Misconfigured("; ".join(f"{problem.message}: {problem.remedy}" for problem in problems))
     if not app.partitioners_seen:  # a worker comes here twice
-        await require_partitioners(app.definitions, counts, {"bootstrap_servers": app.settings.brokers, **app.security})
+        options = {"bootstrap_servers": app.settings.brokers, **app.security}
+        app.context.unread.update(await require_partitioners(app.definitions, counts, options, uncommitted))
         app.partitioners_seen = True
     app.context.limits = limits_of(app, configs)
     return counts
@@ -293,8 +295,12 @@ def limits(
     )
 
 
-async def _patiently(app: "App", names: list[str]) -> tuple[dict[str, int], dict[str, dict[str, str]], set[str]]:
-    """Partition counts of those that are there, their settings in force, and which changelogs are lost."""
+async def _patiently(
+    app: "App", names: list[str]
+) -> tuple[dict[str, int], dict[str, dict[str, str]], set[str], dict[str, str]]:
+    """Partition counts of those that are there, their settings in force, which changelogs are lost, and sources in
+    which the group has no offset, each with its changelog.
+    """
     delay_s, attempt = RETRY_FIRST_S, 0
     while True:
         try:
@@ -304,6 +310,8 @@ async def _patiently(app: "App", names: list[str]) -> tuple[dict[str, int], dict
                     configs = await admin.configs(counts)
                     await admin.require_ids(app.settings.app_id, f"{app.settings.app_id}/")
                     lost = await lost_changelogs(app, app.definitions, admin, counts)
+                    committed = partial(admin.committed, app.settings.app_id)
+                    uncommitted = await uncommitted_sources(app.definitions, counts, app.changelog, committed)
         except BrokerAway as error:
             if attempt % SAY_AGAIN_EVERY == 0:
                 log.warning("waiting: %s", error)
@@ -311,7 +319,7 @@ async def _patiently(app: "App", names: list[str]) -> tuple[dict[str, int], dict
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, RETRY_CAP_S)
         else:
-            return counts, configs, lost
+            return counts, configs, lost, uncommitted
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -38,50 +38,95 @@ def sampled_sources(definitions: Iterable[Definition], counts: Mapping[str, int]
     ]
 
 
+class Looked(NamedTuple):
+    """What the last records of the sources say.
+
+    doubts: source → against its declaration; all sources as one entry when none could be read. unread: those of which
+    this application has read nothing yet, as far as can be known.
+    """
+
+    doubts: dict[str, Doubt | None]
+    unread: set[str]
+
+
 async def require_partitioners(
-    definitions: Iterable[Definition], counts: Mapping[str, int], options: Mapping[str, Any]
-) -> None:
-    """Misconfigured names each source whose records were all put where they are by another partitioner than declared.
+    definitions: Iterable[Definition],
+    counts: Mapping[str, int],
+    options: Mapping[str, Any],
+    uncommitted: Mapping[str, str],
+) -> set[str]:
+    """Misconfigured names each unread source whose records another partitioner than declared has put where they are.
 
     What is less certain is a warning. counts: topic → partitions. options: aiokafka's, bootstrap and security.
+    uncommitted: as of `uncommitted_sources`. Returns the sources of which nothing has been read.
     """
     wrong = []
-    for found in (await doubts(definitions, counts, options)).values():
+    looked = await look(definitions, counts, options, uncommitted)
+    for found in looked.doubts.values():
         if found is not None and found.certain:
             wrong.append(f"{found.message}: {found.remedy}")
         elif found is not None:
             log.warning("%s: %s", found.message, found.remedy)
     if wrong:
         raise Misconfigured("; ".join(wrong))
+    return looked.unread
 
 
-async def doubts(
-    definitions: Iterable[Definition], counts: Mapping[str, int], options: Mapping[str, Any]
-) -> dict[str, Doubt | None]:
-    """Source → what its last records say against its declaration; all sources as one entry when none could be read."""
+async def uncommitted_sources(
+    definitions: Iterable[Definition],
+    counts: Mapping[str, int],
+    changelog: Callable[[Definition], str],
+    committed: Callable[[list[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]],
+) -> dict[str, str]:
+    """Source → changelog of its agent, of those in which the group has no offset. committed: asks the group.
+
+    That alone says little: a broker forgets the offsets of a group that was away for long.
+    """
+    changelogs = {topic.name: changelog(definition) for definition in definitions for topic in definition.sources}
+    wanted = [TopicPartition(name, number) for name in changelogs for number in range(counts.get(name, 0))]
+    offsets = await committed(wanted) if wanted else {}
+    read = {tp.topic for tp, offset in offsets.items() if offset > 0}
+    return {name: changelog for name, changelog in changelogs.items() if name not in read}
+
+
+async def look(
+    definitions: Iterable[Definition],
+    counts: Mapping[str, int],
+    options: Mapping[str, Any],
+    uncommitted: Mapping[str, str],
+) -> Looked:
+    """The last records of each source that has something to be checked."""
     topics = sampled_sources(definitions, counts)
     if not topics:
-        return {}
+        return Looked({}, set())
+    changelogs = {changelog: counts[changelog] for changelog in uncommitted.values() if changelog in counts}
     try:
-        seen = await _last_keys({topic.name: counts[topic.name] for topic in topics}, options)
+        seen, with_rows = await _last_keys({topic.name: counts[topic.name] for topic in topics}, changelogs, options)
     except Exception as error:  # noqa: BLE001 - whatever it is, the worker can do without, and names what stops it itself
         names = ", ".join(topic.name for topic in topics)
         said = f"partitioners of {names} not looked at ({str(error) or type(error).__name__})"
-        return {
-            names: Doubt(False, said, "it is done at the next start; records in a wrong partition are still rejected")
-        }
-    return {topic.name: doubt(topic, counts[topic.name], seen[topic.name]) for topic in topics}
+        remedy = "it is done at the next start; records in a wrong partition are still rejected"
+        return Looked({names: Doubt(False, said, remedy)}, set())
+    unread = {source for source, changelog in uncommitted.items() if changelog not in with_rows}
+    found = {topic.name: doubt(topic, counts[topic.name], seen[topic.name], topic.name in unread) for topic in topics}
+    return Looked(found, unread)
 
 
-async def _last_keys(counts: Mapping[str, int], options: Mapping[str, Any]) -> dict[str, set[tuple[bytes, int]]]:
-    """topic → key and partition of its last records, those of open transactions too, as far as they come in time."""
+async def _last_keys(
+    counts: Mapping[str, int], changelogs: Mapping[str, int], options: Mapping[str, Any]
+) -> tuple[dict[str, set[tuple[bytes, int]]], set[str]]:
+    """topic → key and partition of its last records, those of open transactions too, as far as they come in time; and
+    which changelogs have ever had a row.
+    """
+    rows = [TopicPartition(name, number) for name, count in changelogs.items() for number in range(count)]
     seen: dict[str, set[tuple[bytes, int]]] = {name: set() for name in counts}
     wanted = [TopicPartition(name, number) for name, count in counts.items() for number in range(count)]
     most = max(1, min(RECORDS_MAX, KEYS_MAX // len(wanted)))
     deadline = time.monotonic() + WITHIN_S
     async with asyncio.timeout(WITHIN_S), _reader(options) as consumer:
-        consumer.assign(wanted)
-        begins, ends = await asyncio.gather(consumer.beginning_offsets(wanted), consumer.end_offsets(wanted))
+        consumer.assign([*wanted, *rows])
+        consumer.pause(*rows)
+        begins, ends = await asyncio.gather(consumer.beginning_offsets(wanted), consumer.end_offsets([*wanted, *rows]))
         left = {tp for tp in wanted if begins[tp] < ends[tp]}
         consumer.pause(*(tp for tp in wanted if tp not in left))
         for tp in left:
@@ -96,7 +141,7 @@ async def _last_keys(counts: Mapping[str, int], options: Mapping[str, Any]) -> d
                 consumer.pause(*done)
     if left:
         log.warning("partitioners: %d of %d partitions not read within %.0f s", len(left), len(wanted), WITHIN_S)
-    return seen
+    return seen, {tp.topic for tp in rows if ends[tp] > 0}
 
 
 @asynccontextmanager

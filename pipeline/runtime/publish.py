@@ -1,23 +1,20 @@
 """Step 5: everything that leaves a batch goes out in few record batches, and every ack is awaited."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from pipeline.core.homes import Homes
 from pipeline.core.record import Outbound
-from pipeline.core.routing import partition_of
 from pipeline.runtime.ownership import Owner, ProducerBroken
-
-KEYS_REMEMBERED = 50_000
 
 
 class Partitioner:
-    """Partition of a key, remembered: the hash in Python costs more than the rest of publishing a record."""
+    """Where outputs go; the partition of a key is remembered."""
 
-    def __init__(self, partitions: Mapping[str, int], partitioners: Mapping[str, str]) -> None:
+    def __init__(self, partitions: Mapping[str, int], partitioners: Mapping[str, str], homes: Homes) -> None:
         """partitions, partitioners: topic → how many, and the declared one; murmur2 where there is none."""
-        self._partitions, self._partitioners = partitions, partitioners
-        self._known: defaultdict[str, dict[bytes, int]] = defaultdict(dict)
+        self._partitions, self._partitioners, self._homes = partitions, partitioners, homes
+        self._known: dict[str, Callable[[bytes], int | None]] = {}
 
     def __call__(self, outbound: Outbound, default: int) -> int:
         """Where `outbound` goes; `default` (modulo the count) when it has neither partition nor key."""
@@ -26,14 +23,15 @@ class Partitioner:
         topic, key = outbound.topic, outbound.key
         if key is None:
             return default % self._partitions[topic]
-        known = self._known[topic]
-        partition = known.get(key)
-        if partition is None:
-            if len(known) >= KEYS_REMEMBERED:
-                known.clear()
-            by = self._partitioners.get(topic, "murmur2")
-            partition = known[key] = partition_of(key, self._partitions[topic], by)
-        return partition
+        known = self._known.get(topic)
+        partition = None if known is None else known(key)
+        return self._find(topic, key) if partition is None else partition
+
+    def _find(self, topic: str, key: bytes) -> int:
+        by, partitions = self._partitioners.get(topic, "murmur2"), self._partitions[topic]
+        if topic not in self._known:
+            self._known[topic] = self._homes.table(by, partitions).get
+        return self._homes.find(key, by, partitions)
 
 
 async def publish(

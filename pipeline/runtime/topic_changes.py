@@ -5,6 +5,8 @@ aiokafka looks at its topics every five minutes, and by name: it takes a topic t
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -51,7 +53,7 @@ class TopicChanges:
 
     started_with: topic → partition count, as checked at start. assigned: topic → how many of the partitions that there
     are now are given to workers. read: sources. changelogs: read at a takeover, and written. keyed: ordered topics
-    that are written here.
+    that are written here. moved: sources that have another count now; kept up to date.
     """
 
     def __init__(
@@ -64,11 +66,14 @@ class TopicChanges:
         read: Iterable[str],
         changelogs: Iterable[str],
         keyed: Iterable[str],
+        moved: set[str],
     ) -> None:
-        self._cluster, self._alerts = cluster, alerts
+        self._cluster, self._alerts, self._moved = cluster, alerts, moved
         self._started_with, self._assigned = started_with, assigned
         self._changelogs, self._keyed = frozenset(changelogs), frozenset(keyed)
-        self._read = frozenset(read) | self._changelogs
+        self._sources = frozenset(read)
+        self._read = self._sources | self._changelogs
+        self._asking, self._asked_s = asyncio.Lock(), -math.inf
         self._seen: dict[str, TopicSeen | None] = {}
         self.problems: list[Problem] = []
 
@@ -81,14 +86,37 @@ class TopicChanges:
                 log.debug("topics not looked at: %s", error)
             await asyncio.sleep(LOOK_EVERY_S)
 
+    async def ask(self, age_max_s: float) -> None:
+        """Bring `moved` up to date, unless that was done at most so long ago: whoever sees strange keys asks.
+
+        A broker that doesn't answer leaves it as it was.
+        """
+        since_s = time.monotonic() - age_max_s
+        async with self._asking:
+            if self._asked_s >= since_s:
+                return
+            begun_s = time.monotonic()
+            try:
+                self._note_moved(await self._cluster.see_topics(self._sources))
+                self._asked_s = begun_s
+            except (KafkaError, OSError, TimeoutError, ConsumerNotStarted) as error:
+                log.debug("topics not looked at: %s", error)
+                self._asked_s = time.monotonic()  # who waits for the same answer needn't wait for its own
+
+    def _note_moved(self, seen: Seen) -> None:
+        """At once: the next records may be hashed by the new count. Back only when a second look agrees."""
+        self._moved.update(n for n in self._sources if (is_ := seen.get(n)) and is_.partitions != self._started_with[n])
+
     async def look(self) -> None:
         """Look once, or twice if there is news, and act on what both saw."""
         seen = await self._cluster.see_topics(self._started_with)
+        self._note_moved(seen)
         if seen != self._seen:
             await asyncio.sleep(LOOK_AGAIN_S)
             again = await self._cluster.see_topics(self._started_with)
             seen = {name: found for name, found in again.items() if name in seen and seen[name] == found}
         self._seen |= seen
+        self._moved -= {name for name, found in seen.items() if found and found.partitions == self._started_with[name]}
         self._judge(problems(self._seen, self._started_with, self._assigned, self._read, self._changelogs, self._keyed))
         ids = self._cluster.topic_ids
         anew = [
@@ -143,7 +171,7 @@ def problems(
 
 
 NO_STATE = (
-    "partitions without a changelog partition are not read, keys have moved and no worker starts: see docs/runbook.md, "
-    "Alert partitions"
+    "partitions without a changelog partition are not read, keys have moved, in which partition a key belongs isn't "
+    "checked, and no worker starts: see docs/runbook.md, Alert partitions"
 )
 RESTART = "restart all workers: those that run go by the old count"

@@ -52,9 +52,9 @@ BEGINNING_TIMEOUT_S = 2.0
 """Meanwhile nothing else is fetched; without an answer the next fetch finds the same."""
 STILL_MEMBER = (NoError.errno, RebalanceInProgressError.errno)
 OF_MEMBERS = (JoinGroupRequest, SyncGroupRequest, HeartbeatRequest)
-CALLS_AT_ONCE = 5
-"""Calls of the group's thread that may wait for the broker side by side: fetch, commit, a takeover's, a page's, and
-the watch of the sources' ends."""
+CALLS_AT_ONCE = 6
+"""Calls of the group's thread that may wait for the broker side by side: fetch, commit, a takeover's, a page's, the
+watch of the sources' ends, and a unit's question for partition counts."""
 
 
 class Fetched(NamedTuple):

@@ -40,6 +40,8 @@ log = logging.getLogger("hardparts.unit")
 
 SAY_EVERY_S = 1.0
 """At most so often does an idle unit record offsets that have no record."""
+COUNTS_AGE_MAX_S = 1.0
+"""A source with strays that come one by one asks the broker at most so often for its partition count."""
 CANCEL_AGAIN_S = 3.0
 """Longer than a takeover that is under way needs to close its clients: a second cancel would leave them open."""
 ENDS_WITHIN_S = 10.0
@@ -92,9 +94,11 @@ class Unit:
         self._in_hand: Batch | None = None
         self.newest_ms = 0
         self.head = Head(context, agent.name, partition)
-        self._partitioner = Partitioner(context.partitions, {topic.name: topic.partitioner for topic in agent.outputs})
+        partitioners = {topic.name: topic.partitioner for topic in agent.outputs}
+        self._partitioner = Partitioner(context.partitions, partitioners, context.homes)
+        counts, known = context.partitions, (context.homes, context.moved, context.unread)
         self._strays = {
-            topic.name: Strays(topic, partition, context.partitions.get(topic.name, 1)) for topic in agent.sources
+            topic.name: Strays(topic, partition, counts.get(topic.name, 1), *known) for topic in agent.sources
         }
         claims = [view for view in agent.views if isinstance(view, Claims)]
         self._outsider = Outsider(claims, context, self.name, self._stored, self.record_rows)
@@ -116,7 +120,7 @@ class Unit:
                 continue
             tried = todo[:1] if self.head.blocked else todo
             try:
-                decided = self.decode(tried)  # 2
+                decided = await self.decode(tried)  # 2
                 marks = self.deduplicate(decided)  # 3
                 outcomes, blocked = await self.handle(decided, marks)  # 4
                 await self.publish(outcomes)  # 5
@@ -151,10 +155,18 @@ class Unit:
         self.head.passed()
 
     @timed
-    def decode(self, records: Sequence[Record]) -> list[Decided]:
-        """Step 2: bytes → candidates, or rejections; of a prefix when there are many rejections, or strays block."""
+    async def decode(self, records: Sequence[Record]) -> list[Decided]:
+        """Step 2: bytes → candidates, or rejections; of a prefix when there are many rejections, or strays block.
+
+        Before a run of strays begins, and before it blocks, it is seen whether the partition count has changed.
+        """
         topic = self.topics[records[0].topic]
-        return decode(records, topic, self.context.contracts[topic.name], self.agent, self._strays[topic.name])
+        contract, strays = self.context.contracts[topic.name], self._strays[topic.name]
+        decided = decode(records, topic, contract, self.agent, strays)
+        if strays.begins_or_blocks(decided):
+            await self.context.ask_counts(0.0 if type(decided[-1]) is Blocked else COUNTS_AGE_MAX_S)
+            return decided if strays.checks else decode(records, topic, contract, self.agent, strays)
+        return decided
 
     @timed
     def deduplicate(self, decided: Sequence[Decided]) -> dict[bytes, bytes]:
@@ -234,6 +246,7 @@ class Unit:
         held_up: what a person has to decide before the unit may run; it takes nothing then.
         """
         self.positions, self._held_up = dict(positions), held_up
+        self.context.unread.difference_update(topic for topic, at in self.turn.positions.items() if at > 0)
         self.inbox.begin(positions, seeks)
         if self._handling.is_async:  # others never take a slot, so none is kept for them
             self.context.demand.join(self.name)

@@ -82,10 +82,10 @@ class KitUnit(Unit):
         self.head.run_begins()
         await self._finish(batch)
 
-    def decode(self, records: Sequence[Record]) -> list[Decided]:
+    async def decode(self, records: Sequence[Record]) -> list[Decided]:
         """Step 2."""
         self._failures.reach("decode")
-        return super().decode(records)
+        return await super().decode(records)
 
     def deduplicate(self, decided: Sequence[Decided]) -> dict[bytes, bytes]:
         """Step 3."""

@@ -98,6 +98,7 @@ class Worker:
             metrics=Metrics(),
             alerts=Alerts(),
             database=self.database,
+            unread={topic.name for topic in self.agent.sources},
             fatal=self._die,
             backoff=Backoff(0.0, 0.0),
             incarnation=f"life-{self._lives}",

@@ -18,7 +18,7 @@ from pipeline.core.routing import partition_of
 from pipeline.core.topic import Topic
 from pipeline.producer import ReliableProducer
 from pipeline.runtime.agent import Definition
-from pipeline.runtime.partitioners import doubts
+from pipeline.runtime.partitioners import look
 from tests.behaviour.place import Place
 from tests.kafka.waiting import until
 from tests.oracle.records import COMMENT_COUNTS, TEAM_EVENTS, USER_EVENTS, Record
@@ -97,6 +97,30 @@ async def test_a_healthy_topic_of_librdkafka_ends_the_worker_with_2_and_the_line
     with place.cli.worker():
         assert await counted(place, 60) == {str(user): [1] for user in range(60)}
     assert not any((await place.log(f"{place.app_id}.errors")).values())
+
+
+async def test_a_producer_that_is_changed_later_keeps_no_worker_from_starting(place: Place) -> None:
+    """Nor is anybody told to declare another partitioner: all counts would begin anew in other partitions."""
+    declared(place, "murmur2")
+    await asyncio.to_thread(librdkafka, place.bootstrap, range(40), partitioner="murmur2_random")
+    with place.cli.worker():
+        assert await counted(place, 40) == {str(user): [1] for user in range(40)}
+    await asyncio.to_thread(librdkafka, place.bootstrap, range(1000, 3000))
+    (finding,) = partitioners(place)
+    assert finding["level"] == "WARN"
+    assert "are where crc32 puts them" in finding["detail"]
+    assert "set the producers' partitioner to murmur2, see docs/runbook.md" in finding["remedy"]
+    assert "Topic(" not in finding["remedy"]
+    worker = await asyncio.to_thread(place.worker)
+    log = worker.log
+
+    async def blocked() -> bool:
+        return log.read_text().count("blocks on partitioner") >= PARTITIONS
+
+    await until(blocked, 30, "each partition blocks")
+    assert "are where crc32 puts them" in log.read_text()
+    assert "Topic(" not in log.read_text()
+    assert worker.stop() == 0
 
 
 async def arrived(place: Place, count: int) -> bool:
@@ -204,12 +228,14 @@ async def test_looking_at_records_makes_no_topic_is_quick_and_gives_up_when_nobo
     missing = Definition("agent", (Topic("never-made"), Topic(USER_EVENTS)))
     options = {"bootstrap_servers": place.bootstrap}
     begun = time.monotonic()
-    assert await doubts([missing], {USER_EVENTS: PARTITIONS}, options) == {USER_EVENTS: None}
+    assert (await look([missing], {USER_EVENTS: PARTITIONS}, options, {})).doubts == {USER_EVENTS: None}
     assert time.monotonic() - begun < 2
     async with place._admin() as admin:
         assert "never-made" not in await admin.list_topics()
     begun = time.monotonic()
-    (said,) = (await doubts([missing], {USER_EVENTS: PARTITIONS}, {"bootstrap_servers": "127.0.0.1:1"})).values()
+    looked = await look([missing], {USER_EVENTS: PARTITIONS}, {"bootstrap_servers": "127.0.0.1:1"}, {USER_EVENTS: "x"})
+    (said,) = looked.doubts.values()
+    assert looked.unread == set(), "nobody knows"
     assert said is not None
     assert not said.certain
     assert said.message.startswith(f"partitioners of {USER_EVENTS} not looked at (")

@@ -18,7 +18,7 @@ from tests.behaviour.small_agent import CONTRACTS, small_agent
 
 SEEN = MsgIdSet("seen")
 PARTITIONS = 4
-BOUND = 20
+BOUND, RECORDS_BOUND = 20, 200
 
 
 def home(user: int) -> int:
@@ -120,6 +120,51 @@ def test_a_crash_among_strays_counts_none_of_them_twice(step):
     assert len(kit.rejections()) <= BOUND + 1 + 10, "those of the batch that was done again"
     kit.feed(comments(kit, users * 2), partitions=[0] * 2 * len(users))
     assert kit.then_blocked("partitioner").record.offset in (2 * BOUND, 2 * BOUND + 1)
+
+
+@pytest.mark.parametrize("batch", [7, 1000])
+def test_one_hot_key_of_another_client_stops_at_a_bound_too(batch):
+    kit = Kit(user_events, partitions=PARTITIONS, batch_records_max=batch, attempts_max=2)
+    kit.feed(comments(kit, [STRAY] * 1000), partitions=[by_crc32(STRAY)] * 1000)
+    assert f"strays of {RECORDS_BOUND} records in a row" in kit.then_blocked("partitioner").message
+    assert len(kit.rejections()) == RECORDS_BOUND
+
+
+def test_a_topic_that_has_state_is_never_advised_to_declare_another_partitioner():
+    """Its counts would begin anew in other partitions."""
+    kit = Kit(user_events, partitions=PARTITIONS, attempts_max=2)
+    kit.feed(comments(kit, range(1, 50)))
+    kit.run()
+    kit.feed(comments(kit, FIRST[:400]), partitions=[0] * 400)
+    message = kit.then_blocked("partitioner").message
+    assert "Topic(" not in message
+    assert "set the producers' partitioner to murmur2, see docs/runbook.md" in message
+
+
+@pytest.mark.parametrize("strays_before", [0, 1, BOUND])
+@pytest.mark.parametrize("handler", [counting, counting_later])
+def test_a_source_that_gets_more_partitions_goes_on_with_the_records_of_the_new_count(handler, strays_before):
+    """The unit asks for the count before a run of strays begins and before it blocks."""
+    kit = Kit(small_agent({"comment.created": handler}, state=[SEEN]), partitions=PARTITIONS, attempts_max=2)
+    context, asked = kit.worker.context, []
+    before = [user for user in FIRST if home(user) != 0][:strays_before]
+    kit.feed(comments(kit, before), partitions=[0] * len(before))
+    kit.run()
+    assert len(kit.rejections()) == len(before)
+
+    async def ask_counts(age_max_s: float) -> None:
+        asked.append(age_max_s)
+        context.moved.add("user-events")
+
+    context.ask_counts = ask_counts
+    grown = [user for user in range(10_000, 10_400) if partition_of(b"%d" % user, PARTITIONS + 1) == 0]
+    assert sum(home(user) != 0 for user in grown) > 2 * BOUND
+    kit.feed(comments(kit, grown), partitions=[0] * len(grown))
+    kit.run()
+    assert kit.blocked() is None
+    assert len(kit.rejections()) == len(before)
+    assert sorted(event.data["user_id"] for event in kit.events()) == grown
+    assert len(asked) == 1
 
 
 def test_a_good_record_between_them_ends_the_run():

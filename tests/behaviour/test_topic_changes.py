@@ -1,5 +1,6 @@
 """Who is given which partitions while topics change, and what is said about it."""
 
+import asyncio
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import OffsetAndMetadata
 from faust.assignor.client_assignment import ClientAssignment, ClientMetadata
 
@@ -133,14 +135,14 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     return iter(())
 
 
-def changes(cluster: OneCluster) -> TopicChanges:
+def changes(cluster: OneCluster, moved: set[str] | None = None) -> TopicChanges:
     def assigned(counts: Mapping[str, int]) -> dict[str, int]:
         units = unit_counts([(["events"], "rows")], counts)
         return {name: min(count, units[name]) for name, count in counts.items()}
 
     return TopicChanges(
         cluster, Alerts(), started_with=dict.fromkeys(NAMES, 4), assigned=assigned, read=["events"],
-        changelogs=["rows"], keyed=["letters"],
+        changelogs=["rows"], keyed=["letters"], moved=set() if moved is None else moved,
     )  # fmt: skip
 
 
@@ -253,3 +255,56 @@ def test_a_commit_without_an_id_is_old_until_there_is_another_one() -> None:
     lives.end()
     assert lives.is_old(PLACE, without, SECOND)
     assert not lives.is_old(PLACE, OffsetAndMetadata(3, ""), SECOND)
+
+
+GROWN = FOUR | {"events": TopicSeen("first-events", 5), "letters": TopicSeen("first-letters", 5)}
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_source_with_another_count_is_known_at_the_first_look_and_again_when_it_is_back() -> None:
+    moved = set[str]()
+    cluster = OneCluster({"events": "first-events"})
+    looked = changes(cluster, moved)
+    cluster.answers = [FOUR]
+    await looked.look()
+    assert moved == set()
+    cluster.answers = [GROWN, FOUR]
+    await looked.look()
+    assert moved == {"events"}, "one answer is enough: the next record may be hashed by the new count"
+    cluster.answers = [FOUR | {"events": None}]
+    await looked.look()
+    assert moved == {"events"}
+    cluster.answers = [FOUR]
+    await looked.look()
+    assert moved == set()
+
+
+async def test_who_asks_for_the_count_has_one_that_is_fresh_enough_and_all_who_wait_have_the_same() -> None:
+    class Slow(OneCluster):
+        async def see_topics(self, names: Iterable[str]) -> dict[str, TopicSeen | None]:
+            await asyncio.sleep(0)
+            return await super().see_topics(names)
+
+    moved = set[str]()
+    cluster = Slow({})
+    looked = changes(cluster, moved)
+    cluster.answers = [FOUR, GROWN, FOUR]
+    await looked.ask(60)
+    await looked.ask(60)
+    assert (len(cluster.answers), moved) == (2, set())
+    await looked.ask(0)
+    assert moved == {"events"}
+    cluster.answers = [FOUR] * 10
+    await asyncio.gather(*(looked.ask(0) for _ in range(5)))
+    assert len(cluster.answers) >= 8, "who waits takes what was asked for after it came"
+    assert moved == {"events"}, "only a second look says that it is back"
+
+
+async def test_who_asks_while_no_broker_answers_goes_on_with_what_is_known() -> None:
+    class Silent(OneCluster):
+        async def see_topics(self, names: Iterable[str]) -> dict[str, TopicSeen | None]:
+            raise KafkaConnectionError
+
+    moved = {"events"}
+    await changes(Silent({}), moved).ask(0)
+    assert moved == {"events"}

@@ -5,11 +5,16 @@ from zlib import crc32
 import pytest
 
 from pipeline.core.routing import partition_of
-from pipeline.core.sample import CHANCE, CONTRADICTED_MIN, doubt
+from pipeline.core.sample import CHANCE, CONTRADICTED_MIN
+from pipeline.core.sample import doubt as judged
 from pipeline.core.topic import Topic
 
 TOPIC = Topic("user-events")
 UUID = "8700635F-1802-417E-89E7-595AD3600104"
+
+
+def doubt(topic, partitions, seen, unread=True):
+    return judged(topic, partitions, seen, unread)
 
 
 def murmur2(users, partitions=4):
@@ -36,6 +41,15 @@ def test_a_healthy_topic_of_the_other_partitioner_is_certain_and_has_the_line_to
     assert other is not None
     assert other.certain
     assert 'partitioner="murmur2"' in other.remedy
+
+
+def test_a_topic_that_has_been_read_is_only_a_warning_and_nobody_is_told_to_declare_anything_else():
+    """Another declaration would begin all counts anew, in other partitions."""
+    found = doubt(TOPIC, 4, by_crc32(range(100)), unread=False)
+    assert found is not None
+    assert not found.certain
+    assert "Topic(" not in found.remedy
+    assert "set the producers' partitioner to murmur2, see docs/runbook.md" in found.remedy
 
 
 @pytest.mark.parametrize("partitions", [2, 3, 8, 96])
@@ -83,4 +97,6 @@ def test_empty_keys_are_left_out_and_uuids_in_capitals_are_named():
     found = doubt(TOPIC, 64, [(key, raw)])
     assert found is not None
     assert not found.certain
-    assert "lower case" in found.remedy
+    assert "UUIDs in capitals" in found.message
+    assert "what it has counted of these keys stays in another partition" in found.remedy
+    assert "docs/runbook.md, UUID keys in capitals" in found.remedy

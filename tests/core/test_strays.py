@@ -9,13 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.contracts.catalogue import load_contracts
+from pipeline.core import homes as memory
 from pipeline.core.agent import Definition
 from pipeline.core.decode import decode
 from pipeline.core.errors import Misconfigured
+from pipeline.core.homes import Homes
 from pipeline.core.outcome import Blocked, Candidate, Rejected
 from pipeline.core.record import StoredRecord
 from pipeline.core.routing import belongs, canonical, murmur2, partition_of
-from pipeline.core.strays import KEYS_MAX, PARTITIONER, WRONG_PARTITION, Strays
+from pipeline.core.strays import KEYS_MAX, PARTITIONER, RECORDS_MAX, WRONG_PARTITION, Strays
 from pipeline.core.topic import Topic
 from pipeline.core.views import MsgIdSet
 from tests.behaviour.small_agent import CONTRACTS
@@ -119,13 +121,94 @@ def test_one_partition_has_none():
 
 
 def test_a_batch_of_them_ends_with_the_first_that_is_too_many():
-    found = decided(map(record, STRAYS), Strays(MURMUR2, HERE, PARTITIONS))
+    found = decided(map(record, STRAYS), Strays(MURMUR2, HERE, PARTITIONS, unread={"user-events"}))
     assert len(found) == KEYS_MAX + 1
     assert {type(one) for one in found[:-1]} == {Rejected}
     blocked = found[-1]
     assert isinstance(blocked, Blocked)
     assert blocked.reason == PARTITIONER
     assert 'Topic("user-events", …, partitioner="crc32")' in blocked.message
+
+
+@pytest.mark.parametrize("keys", [1, KEYS_MAX - 1])
+def test_few_keys_block_after_so_many_records(keys):
+    strays, done = Strays(MURMUR2, HERE, PARTITIONS), 0
+    records = [record(STRAYS[number % keys]) for number in range(5_000)]
+    while not isinstance((found := decided(records[done:], strays))[-1], Blocked):
+        strays.finished(found)
+        done += len(found)
+    assert done + len(found) - 1 == RECORDS_MAX
+    assert f"strays of {RECORDS_MAX} records in a row" in found[-1].message
+
+
+def test_few_keys_with_good_records_between_go_on():
+    strays = Strays(MURMUR2, HERE, PARTITIONS)
+    for _ in range(3 * RECORDS_MAX):
+        strays.finished(found := decided([record(STRAYS[0]), record(GOOD[0])], strays))
+        assert [type(one) for one in found] == [Rejected, Candidate]
+
+
+def blocked(strays: Strays) -> Blocked:
+    found = decided(map(record, STRAYS), strays)
+    assert isinstance(found[-1], Blocked)
+    return found[-1]
+
+
+def test_another_declaration_is_proposed_only_while_nothing_speaks_for_the_declared_one():
+    """Its state is where the declared one puts the keys: they would begin anew in other partitions."""
+    unread = {"user-events"}
+    strays = Strays(MURMUR2, HERE, PARTITIONS, unread=unread)
+    strays.finished(decided(map(record, BOTH), strays))
+    assert 'declare Topic("user-events"' in blocked(strays).message
+    other_unit = Strays(MURMUR2, HERE, PARTITIONS, unread=unread)
+    other_unit.finished(decided([record(GOOD[0])], other_unit))
+    for one in (strays, Strays(MURMUR2, HERE, PARTITIONS)):
+        assert "Topic(" not in blocked(one).message
+        assert "set the producers' partitioner to murmur2, see docs/runbook.md" in blocked(one).message
+
+
+def test_nothing_is_a_stray_while_the_topic_has_another_partition_count():
+    moved = set[str]()
+    strays = Strays(MURMUR2, HERE, PARTITIONS, moved=moved)
+    found = decided(map(record, STRAYS[:3]), strays)
+    assert strays.begins_or_blocks(found), "time to ask for the count"
+    strays.finished(found)
+    assert not strays.begins_or_blocks(decided(map(record, STRAYS[:3]), strays))
+    assert strays.begins_or_blocks(decided(map(record, STRAYS), strays)), "once more before it blocks"
+    moved.add("user-events")
+    found = decided(map(record, STRAYS), strays)
+    assert {type(one) for one in found} == {Candidate}
+    assert not strays.begins_or_blocks(found)
+    strays.finished(found)
+    moved.clear()
+    assert isinstance(decided([record(STRAYS[0])], strays)[0], Rejected)
+
+
+def test_units_share_a_bounded_memory_and_it_never_changes_what_is_a_stray(monkeypatch):
+    monkeypatch.setattr(memory, "KEYS_MAX", 50)
+    homes, users = Homes(), [*GOOD, *STRAYS, *BOTH, *NOWHERE]
+    units = [Strays(MURMUR2, number, PARTITIONS, homes) for number in range(PARTITIONS)]
+    units += [Strays(CRC32, number, PARTITIONS, homes) for number in range(PARTITIONS)]
+    for _ in range(3):
+        for user in users:
+            key = b"%d" % user
+            for number, unit in enumerate(units):
+                topic, at = (MURMUR2, number) if number < PARTITIONS else (CRC32, number - PARTITIONS)
+                (one,) = decode([record(user)._replace(partition=at)], topic, CONTRACT, agent(topic), unit)
+                assert isinstance(one, Candidate) == (partition_of(key, PARTITIONS, topic.partitioner) == at)
+            assert len(homes) == sum(len(homes.table(by, PARTITIONS)) for by in ("murmur2", "crc32")) <= 50
+    homes.find(b"x" * (memory.KEY_BYTES_MAX + 1), "murmur2", PARTITIONS)
+    assert all(len(key) <= memory.KEY_BYTES_MAX for key in homes.table("murmur2", PARTITIONS))
+
+
+@pytest.mark.parametrize("key", [MOVED, CAPITAL])
+def test_what_is_remembered_of_an_output_says_nothing_of_a_uuid_in_capitals(key):
+    """An output goes by its key as it is written."""
+    homes = Homes()
+    assert homes.find(key.encode(), "murmur2", PARTITIONS) == partition_of(key.encode(), PARTITIONS)
+    (one,) = decided([record(key)], Strays(MURMUR2, HERE, PARTITIONS, homes))
+    assert isinstance(one, Candidate) == (key == MOVED)
+    assert homes.find(key.encode(), "murmur2", PARTITIONS) == partition_of(key.encode(), PARTITIONS)
 
 
 def test_nothing_counts_before_it_is_finished():
@@ -169,23 +252,25 @@ def test_capitals_of_one_producer_alone_are_bounded_too_and_no_partitioner_is_pr
 
 KINDS = {"good": GOOD, "both": BOTH, "stray": STRAYS, "nowhere": NOWHERE, "broken": []}
 STEP = st.tuples(st.sampled_from(sorted(KINDS)), st.integers(0, 24))
+MANY = st.lists(STEP, max_size=120) | st.lists(st.tuples(st.sampled_from(["stray", "both"]), st.just(0)), min_size=200)
 
 
-@given(st.lists(STEP, max_size=120), st.lists(st.integers(1, 40), min_size=1), st.lists(st.booleans(), min_size=1))
+@given(MANY, st.lists(st.integers(1, 40), min_size=1), st.lists(st.booleans(), min_size=1))
 def test_however_records_are_batched_and_retried_it_blocks_as_one_by_one(steps, sizes, retries):
     """The model counts one record at a time: keys of strays since the last record that contradicts their suspects."""
     records = [BROKEN if kind == "broken" else record(KINDS[kind][number]) for kind, number in steps]
     keys: set[int] = set()
-    suspected, blocks_at = True, len(records)
+    suspected, many, blocks_at = True, 0, len(records)
     for position, (kind, number) in enumerate(steps):
         if kind in ("stray", "nowhere"):
-            if len(keys) == KEYS_MAX:
+            if len(keys) == KEYS_MAX or many == RECORDS_MAX:
                 blocks_at = position
                 break
             suspected = (suspected or not keys) and kind == "stray"
             keys.add(KINDS[kind][number])
+            many += 1
         elif kind == "good" or (kind == "both" and not suspected):
-            keys, suspected = set(), True
+            keys, suspected, many = set(), True, 0
     strays, done, turn = Strays(MURMUR2, HERE, PARTITIONS), 0, 0
     while done < len(records):
         batch = records[done : done + sizes[turn % len(sizes)]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -16,12 +16,22 @@ WITHOUT_END = 10**9
 
 
 class Feed:
-    """`async with Feed(trial, seed, rate=…) as feed`: writes until `end` is called, or `mix.events` are written."""
+    """`async with Feed(trial, seed, rate=…) as feed`: writes until `end` is called, or `mix.events` are written.
 
-    def __init__(self, trial: Trial, seed: int, rate: float, mix: Mix | None = None) -> None:
+    place: where a record goes; None leaves it out.
+    """
+
+    def __init__(
+        self,
+        trial: Trial,
+        seed: int,
+        rate: float,
+        mix: Mix | None = None,
+        place: Callable[[Made], int | None] | None = None,
+    ) -> None:
         self.journal = Journal(seed)
         self.mix = mix or Mix(events=WITHOUT_END)
-        self._trial, self._rate = trial, rate
+        self._trial, self._rate, self._place = trial, rate, place
         self._records = generate(seed, self.mix)
         self._ending = False
         self._writing: asyncio.Task[Journal] | None = None
@@ -62,7 +72,7 @@ class Feed:
         return await self._writing
 
     async def _write(self) -> Journal:
-        return await self._trial.write(self._until_ended(), self.journal, self._rate)
+        return await self._trial.write(self._until_ended(), self.journal, self._rate, self._place)
 
     def _until_ended(self) -> Iterator[Made]:
         for made in self._records:

@@ -6,7 +6,7 @@ import asyncio
 import re
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -136,10 +136,14 @@ class Trial:
     # ------------------------------------------------------------------ input and verdict
 
     async def write(
-        self, records: Iterable[Made], journal: Journal | None = None, rate: float | None = None
+        self,
+        records: Iterable[Made],
+        journal: Journal | None = None,
+        rate: float | None = None,
+        place: Callable[[Made], int | None] | None = None,
     ) -> Journal:
         """Produce them; see `tests.oracle.writer.write`."""
-        return await write(self.cluster.bootstrap, records, self.partitions, rate=rate, journal=journal)
+        return await write(self.cluster.bootstrap, records, self.partitions, rate=rate, journal=journal, place=place)
 
     async def caught_up(self, timeout_s: float = 90) -> float:
         """Wait for lag 0; the seconds it took."""

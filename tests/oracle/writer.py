@@ -32,12 +32,14 @@ async def write(
     rate: float | None = None,
     journal: Journal | None = None,
     pace: Callable[[int], Awaitable[None]] | None = None,
+    place: Callable[[Made], int | None] | None = None,
 ) -> Journal:
     """Produce `records` to topics of `partitions` partitions, at most `rate` a second; returns when all are answered.
 
     Give a `journal` to watch the progress from another task. `pace` is awaited every PACED_RECORDS with the number of
-    records sent so far: it may hold the input back for as long as it likes. Brokers may come and go for up to ten
-    minutes; an error that is not retriable is noted (`base_offset` None) and raised at the end.
+    records sent so far: it may hold the input back for as long as it likes. `place` says where a record with a key
+    goes; None leaves it out. Brokers may come and go for up to ten minutes; an error that is not retriable is noted
+    (`base_offset` None) and raised at the end.
     """
     journal = journal or Journal(seed)
     source = iter(records)
@@ -52,7 +54,12 @@ async def write(
         while chunk := list(islice(source, window)):
             lanes: dict[tuple[str, int], list[Made]] = defaultdict(list)
             for made in chunk:
-                partition = next(unkeyed) % partitions if made.key is None else partition_of(made.key, partitions)
+                if made.key is None:
+                    partition: int | None = next(unkeyed) % partitions
+                else:
+                    partition = partition_of(made.key, partitions) if place is None else place(made)
+                if partition is None:
+                    continue
                 lanes[made.topic, partition].append(made)
             for (topic, partition), lane in lanes.items():
                 await requests.send(topic, partition, lane)
