@@ -20,7 +20,8 @@ async def ended(*tasks: asyncio.Future[Any], again_s: float = CANCEL_AGAIN_S, wi
 
     One cancel isn't enough: a dependency may swallow it, as `asyncio.wait_for` does before Python 3.12 when what it
     waits for is done in the same moment. again_s: how long to wait before the next one. within_s: then, and after
-    CANCELS_MIN of them, it gives up: a loop that was held up itself has let nobody end. Who waits here and is cancelled meanwhile still waits: what the tasks use may be closed afterwards.
+    CANCELS_MIN of them, it gives up: a loop that was held up itself has let nobody end. Who waits here and is cancelled
+    meanwhile still waits: what the tasks use may be closed afterwards.
     """
     waiting, cancelled = {task for task in tasks if not task.done()}, None
     deadline, asked = time.monotonic() + within_s, 0

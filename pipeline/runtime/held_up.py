@@ -5,9 +5,21 @@ import logging
 import os
 from typing import Any, NoReturn
 
+from pipeline.closing import ended
+
 log = logging.getLogger("hardparts.unit")
 
 STATUS = 1
+CANCEL_AGAIN_S = 3.0
+"""Longer than a takeover that is under way needs to close its clients: a second cancel would leave them open."""
+ENDS_WITHIN_S = 10.0
+"""From the first cancel. Then a handler swallows them all, and the group waits for this worker."""
+
+
+async def ended_or_give_up(task: asyncio.Task[Any], unit: str) -> None:
+    """Cancel the task of a unit until it ends; one that never does ends the process."""
+    if not await ended(task, again_s=CANCEL_AGAIN_S, within_s=ENDS_WITHIN_S):
+        give_up(unit, ENDS_WITHIN_S)
 
 
 def give_up(unit: str, after_s: float) -> NoReturn:

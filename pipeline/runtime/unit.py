@@ -11,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
 
-from pipeline.closing import ended
 from pipeline.core.agent import Definition
 from pipeline.core.decode import Decided, decode
 from pipeline.core.errors import Blocking, OwnershipLost
@@ -26,7 +25,7 @@ from pipeline.runtime.context import Context
 from pipeline.runtime.database import UpsertsRejected
 from pipeline.runtime.errands import Errands
 from pipeline.runtime.handle import Handling
-from pipeline.runtime.held_up import give_up
+from pipeline.runtime.held_up import ended_or_give_up
 from pipeline.runtime.inbox import Inbox
 from pipeline.runtime.outgoing import outgoing, upserts_of
 from pipeline.runtime.outside import Outsider
@@ -42,10 +41,6 @@ SAY_EVERY_S = 1.0
 """At most so often does an idle unit record offsets that have no record."""
 COUNTS_AGE_MAX_S = 1.0
 """A source with strays that come one by one asks the broker at most so often for its partition count."""
-CANCEL_AGAIN_S = 3.0
-"""Longer than a takeover that is under way needs to close its clients: a second cancel would leave them open."""
-ENDS_WITHIN_S = 10.0
-"""From the first cancel. Then a handler swallows them all, and the group waits for this worker."""
 BREAKS_MAX = 2
 """A new producer mends most breaks; when it breaks too, the record waits as for any other dependency (E2)."""
 USELESS = (OwnershipLost, ProducerBroken, StoreDamaged)
@@ -494,8 +489,7 @@ class Unit:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._idle.wait(), max(deadline - time.monotonic(), 0))
             with contextlib.suppress(asyncio.CancelledError):
-                if not await ended(task, again_s=CANCEL_AGAIN_S, within_s=ENDS_WITHIN_S):
-                    give_up(self.name, ENDS_WITHIN_S)
+                await ended_or_give_up(task, self.name)
         await self.owner.abandon(max(deadline - time.monotonic(), 0.2))
         if self._released:
             return
