@@ -172,6 +172,7 @@ _FATES = {
         UNKNOWN_TOPIC_ID INCONSISTENT_TOPIC_ID NEW_LEADER_ELECTED REBOOTSTRAP_REQUIRED""",
     Fate.BISECT: """MESSAGE_TOO_LARGE RECORD_LIST_TOO_LARGE UNSUPPORTED_FOR_MESSAGE_FORMAT
         POLICY_VIOLATION UNSUPPORTED_COMPRESSION_TYPE INVALID_RECORD""",
+    # A durable producer sends the last of these again: what it has accepted waits until the clock is right.
     Fate.REFUSED: "INVALID_TOPIC_EXCEPTION TOPIC_AUTHORIZATION_FAILED INVALID_TIMESTAMP",
 }
 BY_NAME = {name: fate for fate, names in _FATES.items() for name in names.split()}

@@ -84,10 +84,18 @@ class Flushing:
             self._compacting = asyncio.get_running_loop().run_in_executor(None, self._spill.compact)
 
     async def close(self) -> None:
-        """Wait for what runs in threads."""
+        """Wait for what runs in threads; who is cancelled meanwhile still waits: the files are closed afterwards."""
+        waiting = {asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)}
         if self._compacting is not None:
-            await asyncio.wait([self._compacting])
-        await asyncio.to_thread(self._thread.shutdown)
+            waiting.add(self._compacting)
+        cancelled = None
+        while waiting:
+            try:
+                _, waiting = await asyncio.wait(waiting)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     async def _write(self, lanes: set[Lane]) -> None:
         self._spill.room()

@@ -277,29 +277,44 @@ class ReliableProducer:
             finally:
                 for wait in waits:
                     wait.cancel()
-        finally:  # the loop may end, and cancel everything: what waits is written to the disk all the same
-            await ended(*self._tasks.values())
-            self._tasks.clear()
+        finally:  # the loop may end at each await, and cancel this: what waits is written to the disk all the same
             try:
-                await self._link.close()
+                await ended(*self._tasks.values())
             finally:
+                self._tasks.clear()
                 left = await self._leave()
         return left
 
     async def _leave(self) -> int:
-        """Write what waits to the spill, if there is one, and tell who waits for it."""
+        """Write what waits to the spill, if there is one, tell who waits for it, and let go of Kafka and the spill.
+
+        Nobody sends any more, so nothing is awaited before the writing.
+        """
         left = self._buffer.load().messages
-        stays = "it stays on the disk for the next start" if self._spill is not None else "it is lost"
-        if self._flushing is not None and self._spill is not None:
-            await self._flushing.close()
+        try:
+            stays = self._persist(left)
+            self._buffer.end(Stopped(f"the producer was stopped before this was confirmed; {stays}"))
+        finally:
             try:
-                self._buffer.persist()
-            except SpillUnusable:
-                stays = "what isn't on the disk is lost"
-                log.exception("stopping with %d messages, of which some can't be written", left)
-            self._spill.close()
-        self._buffer.end(Stopped(f"the producer was stopped before this was confirmed; {stays}"))
+                await self._link.close()
+            finally:
+                if self._flushing is not None and self._spill is not None:
+                    try:
+                        await self._flushing.close()
+                    finally:
+                        self._spill.close()
         return left
+
+    def _persist(self, left: int) -> str:
+        """What becomes of the messages that are left."""
+        if self._spill is None:
+            return "it is lost"
+        try:
+            self._buffer.persist()
+        except SpillUnusable:
+            log.exception("stopping with %d messages, of which some can't be written", left)
+            return "what isn't on the disk is lost"
+        return "it stays on the disk for the next start"
 
     async def __aenter__(self) -> Self:
         await self.start()

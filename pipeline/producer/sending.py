@@ -34,7 +34,7 @@ ANSWERS_APART_MAX_S = 5.0
 FRESH_MS = 1_000
 INVALID_TIMESTAMP = "INVALID_TIMESTAMP"
 TIME_REFUSED = (
-    " Not even the time of sending is taken: compare this machine's clock with the broker's, and see the topic's "
+    "Not even the time of sending is taken: compare this machine's clock with the broker's, and see the topic's "
     "message.timestamp.after.max.ms and message.timestamp.before.max.ms."
 )
 
@@ -44,8 +44,9 @@ class Search:
     """The state of finding a culprit in a lane. suspects: the oldest so many messages hold one.
 
     missing_s: for how long the cluster has said that the topic or partition isn't there; missing_at: when it last did,
-    None after it didn't answer. own_time: the topic refuses the times when messages were taken, so each goes out under
-    the time of its sending.
+    None after it didn't answer. own_time: the topic refuses the time when one of the oldest so many messages was
+    taken, so they go out under the time of their sending. said: the last failure that was logged: it is told once, not
+    at each attempt.
     """
 
     suspects: int = 0
@@ -54,17 +55,29 @@ class Search:
     bytes_max: int = BATCH_BYTES_MAX
     missing_s: float = 0.0
     missing_at: float | None = None
-    own_time: bool = False
+    own_time: int = 0
+    said: str = ""
     restarts: Restarts = field(default_factory=Restarts)
 
     @property
     def messages_max(self) -> int:
         """How many to send next: half of the suspects, so that each request tells which half it is."""
-        return max(1, self.suspects // 2) if self.suspects else MESSAGES_MAX
+        most = max(1, self.suspects // 2) if self.suspects else MESSAGES_MAX
+        return min(most, self.own_time) if self.own_time else most
+
+    def missing(self, now_s: float) -> float:
+        """The cluster says that the topic or partition isn't there: for how long it has said so, in seconds."""
+        if self.missing_at is not None:
+            self.missing_s += min(now_s - self.missing_at, ANSWERS_APART_MAX_S)
+        self.missing_at = now_s
+        return self.missing_s
 
     def sent(self, count: int) -> None:
         """So many are through."""
+        if not self.own_time:  # older ones may follow, which are refused in the same way
+            self.said = ""
         self.suspects = max(0, self.suspects - count)
+        self.own_time = max(0, self.own_time - count)
         self.attempts = 0
         self.missing_s, self.missing_at = 0.0, None
         if not self.suspects:
@@ -94,7 +107,6 @@ class Sending:
         self._partitioners = partitioners
         self._linger_s, self._missing_after_s = linger_s, missing_after_s
         self._backoff = backoff
-        self._last_said = ""
 
     async def run(self, lane: Lane) -> None:
         """Send a lane's messages for ever. A failure of our own leaves them where they are, and is tried again."""
@@ -192,10 +204,11 @@ class Sending:
     async def _failed(self, lane: Lane, messages: Sequence[Letter], error: Exception, search: Search) -> None:
         search.attempts += 1
         fate = self._fate(error, search)
-        self._say(lane, error, fate)
-        if name_of(error) == INVALID_TIMESTAMP and not search.own_time and _have_waited(messages):
-            search.own_time = True
+        if self._under_another_time(messages, error, search):
+            self._say(lane, error, Fate.AGAIN, search)
+            search.own_time = len(messages)
             return
+        self._say(lane, error, fate, search, TIME_REFUSED if name_of(error) == INVALID_TIMESTAMP else "")
         if fate is Fate.BISECT and len(messages) > 1:
             search.suspects = len(messages)
             if name_of(error) in {"MESSAGE_TOO_LARGE", "RECORD_LIST_TOO_LARGE"}:  # the batch may be it
@@ -204,20 +217,27 @@ class Sending:
         if fate in (Fate.BISECT, Fate.REFUSED):
             self._give_up(lane, messages, error, search)
             search.suspects, search.doubts, search.attempts, search.bytes_max = 0, 0, 0, BATCH_BYTES_MAX
+            search.own_time = max(0, search.own_time - len(messages))
             search.missing_s, search.missing_at = 0.0, None
             return
         await asyncio.sleep(self._backoff.delay_s(search.attempts, random.uniform))
 
+    def _under_another_time(self, messages: Sequence[Letter], error: Exception, search: Search) -> bool:
+        """Whether the time of sending may be taken where that of these messages was refused."""
+        refused = name_of(error) == INVALID_TIMESTAMP and not search.own_time
+        return refused and (self._buffer.durable or _have_waited(messages))
+
     def _fate(self, error: Exception, search: Search) -> Fate:
         if isinstance(error, NonExistingTopic | BadPartition):
-            now = asyncio.get_running_loop().time()
-            if search.missing_at is not None:
-                search.missing_s += min(now - search.missing_at, ANSWERS_APART_MAX_S)
-            search.missing_at = now
-            return Fate.REFUSED if search.missing_s >= self._missing_after_s else Fate.AGAIN
+            missing_s = search.missing(asyncio.get_running_loop().time())
+            return Fate.REFUSED if missing_s >= self._missing_after_s else Fate.AGAIN
         search.missing_at = None
         if isinstance(error, ProducerError):
             return Fate.AGAIN
+        if name_of(error) == INVALID_TIMESTAMP and self._buffer.durable:
+            return (
+                Fate.AGAIN
+            )  # it is the clock's, or the topic's: what was accepted keeps its order until that is right
         fate = fate_of(error)
         if fate is Fate.DOUBTFUL:
             search.doubts += 1
@@ -229,17 +249,18 @@ class Sending:
             final = error
         else:
             where = f"{lane.id.topic}[{lane.id.partition}]"
-            hint = TIME_REFUSED if name_of(error) == INVALID_TIMESTAMP else ""
+            hint = f" {TIME_REFUSED}" if name_of(error) == INVALID_TIMESTAMP else ""
             final = Undeliverable(name_of(error).lower(), code_of(error), f"{where}: {name_of(error)}: {error}{hint}")
         self._refused(lane, messages, final, search.attempts)
         for _ in messages:
             self._buffer.refuse(lane, final)
 
-    def _say(self, lane: Lane, error: Exception, fate: Fate) -> None:
-        said = f"{lane.id.topic}[{lane.id.partition}] {name_of(error)}: {error}"
-        if said != self._last_said:  # an outage is told once, not at each attempt
-            log.warning("not sent: %s (%s)", said, fate.value)
-            self._last_said = said
+    def _say(self, lane: Lane, error: Exception, fate: Fate, search: Search, hint: str = "") -> None:
+        said = f"{lane.id.topic}[{lane.id.partition}] {name_of(error)}: {error} ({fate.value}) {hint}".rstrip()
+        if said != search.said:
+            now = f" It is {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} here." if hint else ""
+            log.warning("not sent: %s%s", said, now)
+            search.said = said
 
 
 def _have_waited(messages: Sequence[Letter]) -> bool:

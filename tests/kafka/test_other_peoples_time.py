@@ -195,6 +195,7 @@ async def test_a_message_that_has_waited_for_longer_than_its_topic_takes_goes_ou
         (waited, fresh) = await log_of(kafka.bootstrap, "impatient")
         assert (waited.value, fresh.value) == (b"1", b"2")
         assert waited.timestamp >= began
+    async with ReliableProducer(options) as producer:
         with pytest.raises(Undeliverable, match=r"INVALID_TIMESTAMP.*message\.timestamp\.before\.max\.ms") as refused:
             await asyncio.wait_for(producer.produce("past", 0, b"3"), 30)
         assert refused.value.name == "invalid_timestamp"

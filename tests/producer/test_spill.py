@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import pytest
 from pipeline.producer import Limits, ReliableProducer, SpillDamaged, SpillInUse, SpillUnusable, Undeliverable
 from pipeline.producer.arguments import size_of
 from pipeline.producer.codec import RowBroken, decode, encode
-from pipeline.producer.message import Message
+from pipeline.producer.link import Sent
+from pipeline.producer.message import Letter, Message
 from pipeline.producer.probe import probe
 from pipeline.producer.rows import LaneId
 from pipeline.producer.spill import Spill
@@ -89,6 +91,58 @@ def test_a_loop_that_ends_in_a_stop_leaves_everything_on_the_disk(tmp_path: Path
             sending.produce("letters", 0, number)
         sending.ending = asyncio.create_task(sending.stop())  # type: ignore[attr-defined]  # so that it isn't collected
         await asyncio.sleep(0)
+
+    async def left() -> int:
+        async with producer(cluster, tmp_path) as sending:
+            return await sending.stop(timeout_s=0)
+
+    asyncio.run(end_in_a_stop())
+    assert asyncio.run(left()) == 10
+
+
+class SlowToEnd(ScriptedLink):
+    """Its requests, and its closing, need a while to end."""
+
+    def __init__(self, cluster: Cluster, reached: Callable[[str], None]) -> None:
+        super().__init__(cluster)
+        self.reached = reached
+
+    async def send(self, topic: str, partition: int, messages: Sequence[Letter], at_ms: int | None = None) -> Sent:
+        try:
+            return await super().send(topic, partition, messages, at_ms)
+        except asyncio.CancelledError:
+            self.reached("a request")
+            await asyncio.sleep(0.3)
+            raise
+
+    async def close(self) -> None:
+        self.reached("closing")
+        await asyncio.sleep(0.3)
+        self.reached("the disk")
+        await super().close()
+
+
+@pytest.mark.parametrize("where", ["a request", "closing", "the disk"])
+def test_a_loop_that_ends_while_a_stop_waits_leaves_everything_on_the_disk_and_gives_the_directory_up(
+    tmp_path: Path, where: str
+) -> None:
+    cluster = Cluster({"letters": 1})
+    cluster.go_away(hangs=True)
+    let_go = threading.Event()
+
+    async def end_in_a_stop() -> None:
+        there = asyncio.Event()
+        link = SlowToEnd(cluster, lambda reached: there.set() if reached == where else None)
+        sending = ReliableProducer({}, link=link, spill=tmp_path, linger_s=0)
+        await sending.start()
+        for number in NUMBERS[:10]:
+            sending.produce("letters", 0, number)
+        assert sending._flushing is not None
+        sending._flushing._thread.submit(let_go.wait)
+        await asyncio.sleep(0)  # the lane's request begins
+        sending.ending = asyncio.create_task(sending.stop(0))  # type: ignore[attr-defined]  # so that it isn't collected
+        await there.wait()
+        asyncio.get_running_loop().call_later(0.1, let_go.set)
 
     async def left() -> int:
         async with producer(cluster, tmp_path) as sending:

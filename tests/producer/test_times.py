@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.core.backoff import Backoff
 from pipeline.producer import NonExistingTopic, ReliableProducer, Undeliverable, Undelivered
+from pipeline.producer.sending import ANSWERS_APART_MAX_S, Search
 from tests.kafka.waiting import until
 from tests.producer.scripted import Cluster, ScriptedLink
 
@@ -68,7 +69,7 @@ async def test_what_is_refused_under_the_time_of_sending_is_reported_by_name_and
     cluster.takes_since_ms = 2**62
     told: list[Undelivered] = []
     async with ReliableProducer(
-        {}, link=ScriptedLink(cluster), spill=tmp_path, durable=True, backoff=SOON, on_undelivered=told.append
+        {}, link=ScriptedLink(cluster), spill=tmp_path, backoff=SOON, on_undelivered=told.append
     ) as producer:
         with pytest.raises(Undeliverable, match="compare this machine's clock with the broker's"):
             await asyncio.wait_for(producer.produce("others", 0, b"x"), 60)
@@ -79,21 +80,75 @@ async def test_what_is_refused_under_the_time_of_sending_is_reported_by_name_and
     assert not cluster.logs["letters", 0]
 
 
-async def test_only_the_time_counts_in_which_the_cluster_says_that_a_topic_is_missing() -> None:
-    cluster = Cluster({})
-    missing_after_s = 1.0
+@pytest.mark.parametrize("shift_ms", [0, -2 * HOUR_MS])
+async def test_what_was_accepted_durably_waits_in_order_until_the_clock_is_right(
+    tmp_path: Path, shift_ms: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    await left_behind(tmp_path, [b"1", b"2"], shift_ms)
+    cluster = Cluster({"letters": 1})
+    cluster.takes_since_ms = 2**62
+    told: list[Undelivered] = []
     async with ReliableProducer(
-        {}, link=ScriptedLink(cluster), linger_s=0, backoff=SOON, missing_after_s=missing_after_s
+        {}, link=ScriptedLink(cluster), spill=tmp_path, durable=True, backoff=SOON, on_undelivered=told.append
     ) as producer:
+        await producer.produce("letters", 0, b"3").accepted()
+        await producer.produce("letters", None, b"by key", key=b"7").accepted()
+        await until(lambda: len(cluster.requests) > 20, 60, "it is tried again and again")
+        assert producer.load().messages == 4
+        lines = [line for line in caplog.messages if "compare this machine's clock" in line]
+        (line,) = [line for line in lines if "letters[0]" in line]
+        assert "INVALID_TIMESTAMP" in line
+        assert "message.timestamp.after.max.ms" in line
+        assert time.strftime("It is %Y-%m-%d", time.gmtime()) in line
+        began = cluster.takes_since_ms = now_ms()
+        await asyncio.wait_for(producer.drained(), 60)
+    assert [value for value in cluster.logs["letters", 0] if value != b"by key"] == [b"1", b"2", b"3"]
+    assert b"by key" in cluster.logs["letters", 0]
+    assert min(cluster.times["letters", 0]) >= began
+    assert told == []
+
+
+async def test_once_what_was_too_old_is_through_messages_keep_the_time_when_they_came_again(tmp_path: Path) -> None:
+    await left_behind(tmp_path, [b"1", b"2"], -2 * HOUR_MS)
+    cluster = Cluster({"letters": 1})
+    cluster.takes_since_ms = now_ms() - HOUR_MS
+    async with ReliableProducer({}, link=ScriptedLink(cluster), spill=tmp_path, durable=True, backoff=SOON) as producer:
+        await asyncio.wait_for(producer.drained(), 60)
+        cluster.go_away()
+        delivery = producer.produce("letters", 0, b"3")
+        taken = now_ms()
+        await until(lambda: now_ms() > taken + 50, 60, "time goes by")
+        cluster.come_back()
+        await asyncio.wait_for(delivery, 60)
+    *_, at_ms = cluster.times["letters", 0]
+    assert at_ms <= taken
+
+
+def test_only_the_time_counts_in_which_the_cluster_says_that_a_topic_is_missing() -> None:
+    search = Search()
+    assert [search.missing(at_s) for at_s in (1_000.0, 1_004.0, 1_009.0)] == [0, 4, 9]
+    assert search.missing(2_000.0) == 9 + ANSWERS_APART_MAX_S, "nobody may have answered in between"
+    search.missing_at = None  # as after an error of another kind
+    assert [search.missing(at_s) for at_s in (3_000.0, 3_001.0)] == [14, 15]
+    search.sent(1)
+    assert search.missing(3_002.0) == 0
+
+
+async def test_a_topic_that_is_missing_is_waited_for_through_an_outage_and_given_up_after_a_while() -> None:
+    cluster = Cluster({})
+    async with ReliableProducer({}, link=ScriptedLink(cluster), linger_s=0, backoff=SOON) as producer:
         waiting = producer.produce("late", 0, b"1")
         await until(lambda: "late" in cluster.asked, 60, "it is missing")
         cluster.go_away()
-        await asyncio.sleep(2 * missing_after_s)
-        asked = len(cluster.asked)
         cluster.come_back()
-        await until(lambda: len(cluster.asked) > asked + 1, 60, "it is missing still")
+        asked = len(cluster.asked)
+        await until(lambda: len(cluster.asked) > asked, 60, "it is missing still")
         cluster.counts["late"] = 1
         assert await asyncio.wait_for(waiting, 60) == ("late", 0, 0)
+    missing_after_s = 0.3
+    async with ReliableProducer(
+        {}, link=ScriptedLink(cluster), linger_s=0, backoff=SOON, missing_after_s=missing_after_s
+    ) as producer:
         began = time.monotonic()
         with pytest.raises(NonExistingTopic):
             await asyncio.wait_for(producer.produce("never", 0, b"1"), 60)
