@@ -41,13 +41,14 @@ def first_slot(settings: Settings) -> Settings:
 def take_instance(settings: Settings) -> None:
     """The instance's directory is this process's from now on; Misconfigured when another process has it.
 
-    It is made, with Faust's inside (Faust itself makes only the last part).
+    It is made, with Faust's inside (Faust itself makes only the last part). It begins with the cluster's id that an
+    older version has left in `<data dir>/<instance>`, where several applications may have shared it.
     """
     if settings.instance == AUTO:
         raise Misconfigured(f"HARDPARTS_INSTANCE={AUTO} needs `hardparts worker`: set a name")
     directory = settings.state_dir
     with named(directory):
-        directory.joinpath("faust").mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         key = directory.resolve()
         if key in _held:
             return
@@ -58,6 +59,9 @@ def take_instance(settings: Settings) -> None:
                 f"instance directory {error}: give this worker a name of its own (--instance or HARDPARTS_INSTANCE), "
                 f"or HARDPARTS_INSTANCE={AUTO} for a free slot"
             ) from error
+        if not directory.joinpath("faust").exists():  # its first start: later it is missing because someone deleted it
+            _copy(settings.data_dir / settings.instance / "cluster", settings.cluster_file)
+        directory.joinpath("faust").mkdir(exist_ok=True)
 
 
 def take_slot(settings: Settings) -> str:
@@ -93,9 +97,9 @@ def member_id(settings: Settings) -> str:
 def adopt(settings: Settings, agents: Iterable[str]) -> None:
     """State of these agents that an older version has left in `<data dir>/<instance>` is moved to where it belongs now.
 
-    Not while a worker of an older version has any of it open, nor where there is state already: then it is named. Each
-    agent's is moved at once, the cluster's id first: a kill in between costs nothing. Call it once the directory is
-    taken and before anything in it is read.
+    Not while a worker of an older version has any of it open, nor where there is state already, nor to another file
+    system: then it is named. Each agent's is moved at once, the cluster's id first: a kill in between costs nothing.
+    Call it once the directory is taken and before anything in it is read.
     """
     old, new = settings.data_dir / settings.instance, settings.state_dir
     with named(new):
@@ -113,10 +117,9 @@ def adopt(settings: Settings, agents: Iterable[str]) -> None:
                         )
                         return
             if wanted:
-                _move(old / "cluster", new / "cluster")
+                _copy(old / "cluster", new / "cluster")
             for name in wanted:
-                _move(old / "tables" / name, new / "tables" / name)
-                log.info("%s: moved to %s", old / "tables" / name, new / "tables" / name)
+                _move(old / "tables" / name, new / "tables" / name, mount_at=new)
 
 
 @contextmanager
@@ -136,10 +139,30 @@ def _unused(path: Path) -> Iterator[bool]:
         os.close(file)
 
 
-def _move(old: Path, new: Path) -> None:
-    if old.exists() and not new.exists():
-        new.parent.mkdir(parents=True, exist_ok=True)
+def _move(old: Path, new: Path, *, mount_at: Path) -> None:
+    new.parent.mkdir(parents=True, exist_ok=True)
+    try:
         old.rename(new)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EBUSY):  # the second: it is itself where a volume is mounted
+            raise
+        log.warning(
+            "%s can't be moved to another file system: state is rebuilt; mount the volume at %s instead", old, mount_at
+        )
+    else:
+        log.info("%s: moved to %s", old, new)
+
+
+def _copy(old: Path, new: Path) -> None:
+    """Whole or not at all; nothing where there is one already."""
+    if new.exists() or not old.exists():
+        return
+    written = new.with_name(f"{new.name}.new")
+    with written.open("wb") as file:
+        file.write(old.read_bytes())
+        file.flush()
+        os.fsync(file.fileno())
+    written.replace(new)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """One process an instance: names, slots, and where their state is."""
 
+import errno
 import os
 import re
 import shutil
@@ -83,6 +84,7 @@ def test_another_application_has_directories_of_its_own(tmp_path: Path) -> None:
     assert one.cluster_file.parent == one.state_dir == tmp_path / "one" / "host"
 
 
+@pytest.mark.slow
 def test_workers_that_start_at_once_take_a_slot_each_and_find_it_again(place: Place) -> None:
     names = [f"worker-{number}" for number in range(WORKERS)]
     workers = slots(place, names)
@@ -195,8 +197,43 @@ def test_state_that_an_older_worker_has_open_is_left_alone(tmp_path: Path, caplo
             older.kill()
     assert unit.is_dir()
     assert not (settings.state_dir / "tables").exists()
-    assert not settings.cluster_file.exists()
+    assert settings.cluster_file.read_text() == "the cluster\n"
     assert f"{unit / 'LOCK'} is in use by a worker of an older version" in caplog.text
+
+
+def test_state_on_another_file_system_is_named_and_rebuilt(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = older_state(tmp_path, "host")
+    settings = Settings(data_dir=tmp_path, app_id="app", instance="host")
+
+    def rename(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(Path, "rename", rename)
+    take_instance(settings)
+    adopt(settings, [AGENT])
+    assert unit.is_dir()
+    assert settings.cluster_file.read_text() == "the cluster\n"
+    assert f"{unit.parent} can't be moved to another file system: state is rebuilt" in caplog.text
+    assert f"mount the volume at {settings.state_dir}" in caplog.text
+
+
+def test_each_application_that_shared_a_directory_keeps_the_clusters_id_and_one_that_was_deleted_stays_so(
+    tmp_path: Path,
+) -> None:
+    older_state(tmp_path, "host")
+    Store(tmp_path / "host" / "tables" / "another-agent" / "0").close()
+    for app_id, agents in (("one", [AGENT]), ("two", ["another-agent"]), ("without-state", ["third"])):
+        settings = Settings(data_dir=tmp_path, app_id=app_id, instance="host")
+        take_instance(settings)
+        adopt(settings, agents)
+        assert settings.cluster_file.read_text() == "the cluster\n"
+        settings.cluster_file.unlink()  # as the runbook says for who has moved to another cluster
+        take_instance(settings)
+        adopt(settings, agents)
+        assert not settings.cluster_file.exists()
 
 
 def test_state_that_is_there_is_not_replaced_by_older_state(tmp_path: Path) -> None:
