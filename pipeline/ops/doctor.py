@@ -197,7 +197,7 @@ async def _cluster(settings: Settings, app: App | None, reached: Finding) -> lis
             findings = [ok("broker", f"{address} answers, cluster {memory.cluster_id or 'without an id'}")]
             findings += transactions(settings.exactly_once, await admin.broker_setting(TRANSACTIONS))
             if app is not None:
-                findings += await _topics(app, admin, found)
+                findings += await topics(app, admin, found)
                 findings += await open_transactions(settings, _sources(app, found), memory)
                 findings += await partitioners(app, admin, found, memory)
     except HardpartsError as error:
@@ -223,18 +223,19 @@ def transactions(exactly_once: bool, allowed_ms: str | None) -> list[Finding]:
     return [ok("transactions", detail)]
 
 
-async def _topics(app: App, admin: Admin, found: dict[str, TopicFound]) -> list[Finding]:
+async def topics(app: App, admin: Admin, found: dict[str, TopicFound]) -> list[Finding]:
+    """Those of the catalogue as they are; of one that this user may not see, only that. found: what is there."""
     wanted = catalogue(app)
     hidden = await admin.hidden(topic.name for topic in wanted if topic.name not in found)
-    if hidden:
-        return [Finding(f"topic {name}", "FAIL", MAY_NOT_SEE, GRANT) for name in sorted(hidden)]
+    wanted = [topic for topic in wanted if topic.name not in hidden]
     names = [topic.name for topic in wanted]
     configs = await admin.configs(name for name in names if name in found)
     counts = {name: there.partitions for name, there in found.items()}
     lost = await lost_changelogs(app, app.declared, admin, counts)
     differences = plan(wanted, found, configs, lost=lost)
     not_made = {one.topic: one.refused for one in differences if one.kind == "missing" and one.refused}
-    findings = [
+    findings = [Finding(f"topic {name}", "FAIL", MAY_NOT_SEE, GRANT) for name in sorted(hidden)]
+    findings += [
         Finding(f"topic {problem.topic}", "FAIL", problem.message, not_made.get(problem.topic, problem.remedy))
         for problem in unfit(app, app.declared, names, counts, lost)
     ]

@@ -63,12 +63,15 @@ async def erase_rows(app: App, key: str, workers: Sequence[str], say: Callable[[
     sql: defaultdict[str, int] = defaultdict(int)
     done = "found" if dry_run else "erased"
     async with _session(token) as session:
+        checked: set[str] = set()
         for worker in workers:
-            await _require_ours(session, worker, ours)
+            await _why_silent(session, worker, ours, checked)
         for agent in upstream_first(app.definitions):
             looked: set[int] = set()
             for place in await _places(app, agent, key):
-                answer = await _ask(session, agent, workers, {"agent": agent.name, "dry_run": dry_run, **place})
+                answer = await _ask(
+                    session, agent, workers, ours, checked, {"agent": agent.name, "dry_run": dry_run, **place}
+                )
                 if answer["partition"] in looked:
                     continue
                 looked.add(answer["partition"])
@@ -162,34 +165,46 @@ def _compacted(config: dict[str, str]) -> str:
     return f"older values go {bound}; not before their segment is closed ({shown(segment_ms / 1000)})"
 
 
-async def _require_ours(session: aiohttp.ClientSession, worker: str, ours: Identity) -> None:
-    """Before anything is erased there. A worker that doesn't answer is named when it is asked."""
+async def _why_silent(session: aiohttp.ClientSession, worker: str, ours: Identity, checked: set[str]) -> str:
+    """Before anything is erased there: one that isn't ours is NotErased, or Misconfigured.
+
+    "" once it is in `checked`; else why it doesn't answer: it is checked again before it is asked to erase.
+    """
+    if worker in checked:
+        return ""
     try:
         async with session.get(f"{worker.rstrip('/')}/health/live", allow_redirects=False) as reply:
             told = require_ours(worker, reply.headers, ours)
-    except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError):
-        return
+    except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:  # the last: no name of a host
+        return str(error) or type(error).__name__
     if not told:
         raise NotErased(
             f"{worker} doesn't say which application it belongs to: it is of an older version, or no worker. "
-            "Nothing is erased: upgrade it, or name another one (--worker URL)"
+            "Nothing is erased there: upgrade it, or name another one (--worker URL)"
         )
+    checked.add(worker)
+    return ""
 
 
 async def _ask(
-    session: aiohttp.ClientSession, agent: Definition, workers: Sequence[str], asked: dict[str, Any]
+    session: aiohttp.ClientSession,
+    agent: Definition,
+    workers: Sequence[str],
+    ours: Identity,
+    checked: set[str],
+    asked: dict[str, Any],
 ) -> dict[str, Any]:
     """The answer of the worker that has the unit; NotErased says what the workers said instead."""
     said = []
     for worker in workers:
+        if why := await _why_silent(session, worker, ours, checked):
+            said.append(_silent(worker, why))
+            continue
         try:
             async with session.post(f"{worker.rstrip('/')}/erase", json=asked, allow_redirects=False) as reply:
                 body = await reply.json(content_type=None)
-        except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:  # the last: no name of a host
-            why = str(error) or type(error).__name__
-            said.append(
-                f"no worker answers at {worker} ({why}): start one (`hardparts worker`) or name it (--worker URL)"
-            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            said.append(_silent(worker, str(error) or type(error).__name__))
             continue
         except ValueError:
             said.append(f"{worker} answers {reply.status}, but is no worker: name one with --worker URL")
@@ -199,6 +214,10 @@ async def _ask(
         reason = str(body.get("error", "")) if isinstance(body, dict) else ""
         said.append(f"{worker} answers {reply.status}: {reason}{_remedy(reply.status)}")
     raise NotErased(f"agent {agent.name} is not erased; {'; '.join(said)}. Then do it again: it is harmless")
+
+
+def _silent(worker: str, why: str) -> str:
+    return f"no worker answers at {worker} ({why}): start one (`hardparts worker`) or name it (--worker URL)"
 
 
 def _remedy(status: int) -> str:

@@ -36,8 +36,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         event = {"msg_id": str(uuid4()), "type": "comment.created", "data": {"user_id": 7, "msg": "a"}}
         cli("send", "user-events", stdin=json.dumps({"key": "7", "value": event})).fine()
         with cli.worker() as url:
-            while not cli("tables", "dump", "comments").fine().rows:
-                pass
+            asyncio.run(until(lambda: cli("tables", "dump", "comments").fine().rows, 60, "the comment is counted"))
             yield Scene(cli, url, directory)
 
 
@@ -53,6 +52,7 @@ def test_a_worker_of_another_application_is_refused_by_name(scene: Scene) -> Non
     assert counted(scene)
 
 
+@pytest.mark.slow
 def test_a_worker_of_another_cluster_is_refused_by_name(scene: Scene, tmp_path: Path) -> None:
     with EmbeddedBroker() as other:
         said = scene.cli("erase", "7", "--worker", scene.url, broker=other.url).failed(1)
@@ -91,6 +91,30 @@ async def test_a_worker_that_does_not_say_whose_it_is_may_show_state_but_not_era
         assert shown.err.startswith("warning: ")
         refused = await asyncio.to_thread(scene.cli, "erase", "7", "--worker", url)
         assert f"{url} doesn't say which application it belongs to" in refused.failed(1)
+
+
+async def test_a_worker_that_did_not_answer_at_first_is_checked_before_it_is_asked_to_erase(scene: Scene) -> None:
+    asked: list[str] = []
+
+    async def health(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        if len(asked) < 2 and request.transport is not None:
+            request.transport.abort()
+        return web.json_response({}, headers={"hp-app": "theirs", "hp-cluster": "x" * 22})
+
+    async def erased(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.json_response({"partition": 0, "rows": {}, "sql": {}})
+
+    app = web.Application()
+    app.router.add_get("/health/live", health)
+    app.router.add_post("/erase", erased)
+    async with TestServer(app) as server:
+        url = str(server.make_url("")).rstrip("/")
+        refused = await asyncio.to_thread(scene.cli, "erase", "7", "--worker", url)
+        assert f"{url} belongs to application theirs" in refused.failed(1)
+    assert asked.count("/health/live") > 1
+    assert "/erase" not in asked
 
 
 async def test_every_page_tells_application_and_cluster(scene: Scene) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from pipeline.broker import EmbeddedBroker
-from pipeline.ops.doctor import clock, transactions
+from pipeline.ops.doctor import clock, topics, transactions
 from pipeline.runtime.admin import connect
-from pipeline.runtime.settings import Settings
+from pipeline.runtime.load import load_app
+from pipeline.runtime.settings import Settings, read_settings
 from pipeline.runtime.topics import changelog_topic
 from tests.behaviour.commandline import ROOT, CommandLine, Ended
 
@@ -226,3 +227,25 @@ def test_a_record_from_the_future_makes_the_clock_doubtful(tmp_path: Path) -> No
     assert clock(settings, 0.0).level == "ok"
     assert clock(settings, 3600.0).level == "WARN"
     assert "3600 s ahead" in clock(settings, 3600.0).detail
+
+
+async def test_a_topic_that_may_not_be_seen_hides_no_finding_on_another(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in cli.environment.items():
+        if name.startswith("HARDPARTS_"):
+            monkeypatch.setenv(name, value)
+    app = load_app(read_settings())
+    changelog = app.changelog(app.declared[0])
+
+    async def hidden(_: object) -> set[str]:
+        return {"user-events"}
+
+    async with connect(app.settings) as admin:
+        found = await admin.topics()
+        del found["user-events"], found[changelog], found["messages"]
+        monkeypatch.setattr(admin, "hidden", hidden)  # the embedded broker has no ACLs
+        findings = {one.check: one for one in await topics(app, admin, found)}
+    assert "Describe" in findings["topic user-events"].remedy
+    assert findings["topic messages"].detail == "topic messages doesn't exist"
+    assert findings[f"topic {changelog}"].level == "FAIL"
