@@ -30,7 +30,7 @@ class DirectoryLock:
         except OSError:
             os.close(self._file)
             raise
-        with suppress(OSError):  # the disk may be full: who else wants the directory isn't told whose it is then
+        with suppress(OSError):  # the disk may be full: then the next process can't be told who holds the lock
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, f"{os.getpid()} {socket.gethostname()}".encode(), 0)
 

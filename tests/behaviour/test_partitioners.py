@@ -79,6 +79,7 @@ async def counted(place: Place, users: int) -> dict[str, list[int]]:
         await asyncio.sleep(0.1)
 
 
+@pytest.mark.slow
 async def test_a_healthy_topic_of_librdkafka_ends_the_worker_with_2_and_the_line_to_write(place: Place) -> None:
     await asyncio.to_thread(librdkafka, place.bootstrap, range(60))
     for records in (await place.log(USER_EVENTS)).items():
@@ -127,6 +128,7 @@ async def arrived(place: Place, count: int) -> bool:
     return sum(map(len, (await place.log(USER_EVENTS)).values())) == count
 
 
+@pytest.mark.slow
 async def test_every_tool_puts_a_key_where_the_declaration_says(place: Place, tmp_path: Path) -> None:
     declared(place, "crc32")
     user = next(user for user in range(100) if by_crc32(b"%d" % user) != partition_of(b"%d" % user, PARTITIONS))
@@ -173,6 +175,7 @@ async def test_every_tool_puts_a_key_where_the_declaration_says(place: Place, tm
         assert f"{place.app_id}-counting-changelog[{by_crc32(key)}]" in {line["where"] for line in erased}
 
 
+@pytest.mark.slow
 async def test_a_key_that_each_writer_may_put_anywhere_is_erased_everywhere(tmp_path: Path) -> None:
     with Place(tmp_path, app=APP, agents=["looking"], partitions=PARTITIONS, web_token=TOKEN) as place:
         for number in (0, 2):

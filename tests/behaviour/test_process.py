@@ -72,7 +72,9 @@ def lines_until_ready(process: subprocess.Popen[str]) -> list[str]:
     raise AssertionError("".join(lines[-30:]))
 
 
-@pytest.mark.parametrize(("name", "imports", "after"), [("worker", 3, 5), ("gateway", 3, 1), ("outbox", 2, 1)])
+@pytest.mark.parametrize(("name", "imports", "after"), [
+    pytest.param("worker", 3, 5, marks=pytest.mark.slow), ("gateway", 3, 1), ("outbox", 2, 1),
+])  # fmt: skip
 def test_a_signal_at_any_moment_of_the_start_ends_it_with_0(place: Place, name: str, imports: int, after: int) -> None:
     """At so many moments while it imports, and so many between the last import and `ready`.
 
