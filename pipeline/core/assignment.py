@@ -88,8 +88,11 @@ def assign(
     beside its owner's.
     """
     given = {member.name: Given({}, {}) for member in members}
+    carried: Counter[str] = Counter()
     for share in shares(agents, counts, members):
-        owners = owned(share)
+        owners = owned(share, carried)
+        for name in owners:
+            carried[name] += len(share.agents)
         holders = copied(share, owners, copies)
         for topic in share.topics:
             numbers = range(min(share.units, counts.get(topic, 0)))
@@ -138,11 +141,12 @@ def sources_of(agent: str, members: Iterable[Member]) -> frozenset[str]:
     return every if every in votes else max(votes, key=lambda one: (votes[one], len(one), sorted(one)))
 
 
-def owned(share: Share) -> list[str]:
+def owned(share: Share, carried: Mapping[str, int]) -> list[str]:
     """The owner of each number. Everybody gets as many as the others, or one more; most stay where they were, and one
-    that is blocked goes to another build.
+    that is blocked goes to another build. carried: member → units that it has of other shares; who has few gets the one
+    more.
     """
-    seats = _Seats(share)
+    seats = _Seats(share, carried)
     seats.move_blocked(share.avoided())
     seats.keep(share.holders("had"))
     seats.fill(share.holders("copies"))
@@ -152,11 +156,14 @@ def owned(share: Share) -> list[str]:
 class _Seats:
     """Numbers on their way to their owners."""
 
-    def __init__(self, share: Share) -> None:
-        self._low, self._extra = divmod(share.units, len(share.readers))
+    def __init__(self, share: Share, carried: Mapping[str, int]) -> None:
+        self._low, extra = divmod(share.units, len(share.readers))
+        self._carried = carried
         self._numbers = range(share.units)
         self._builds = {member.name: member.build for member in share.readers}
         self._placed = dict.fromkeys(sorted(self._builds), 0)
+        self._extra_left = extra
+        self._most: dict[str, int] = {}
         self.owner: dict[int, str] = {}
 
     def move_blocked(self, avoided: Mapping[int, set[str]]) -> None:
@@ -164,7 +171,9 @@ class _Seats:
         for number, builds in sorted(avoided.items()):
             others = [name for name in self._with_room() if self._builds[name] not in builds]
             if others:
-                self._place(number, min(others, key=lambda name: (self._placed[name], name)))
+                self._place(
+                    number, min(others, key=lambda name: (self._placed[name], self._carried.get(name, 0), name))
+                )
 
     def keep(self, had: Mapping[int, Counter[str]]) -> None:
         """Each where it was, as far as there is room."""
@@ -172,10 +181,19 @@ class _Seats:
         for number in self._numbers:
             if number not in self.owner and had.get(number):
                 stay[max(had[number], key=lambda name: (had[number][name], name))].append(number)
-        for name in sorted(stay, key=lambda name: (-len(stay[name]), name)):
-            for number in stay[name]:
-                if name in self._with_room():
-                    self._place(number, name)
+        self._give_the_extra(stay)
+        for name, numbers in stay.items():
+            for number in numbers[: self._most[name] - self._placed[name]]:
+                self._place(number, name)
+
+    def _give_the_extra(self, stay: Mapping[str, Sequence[int]]) -> None:
+        """From here on it is settled how many each gets. What each carries comes first: were it what stays, whoever was
+        here alone would keep one more of every share.
+        """
+        least = [name for name, number in self._placed.items() if number <= self._low]
+        least.sort(key=lambda name: (self._carried.get(name, 0), -len(stay[name]) - self._placed[name], name))
+        self._most = {name: max(self._low, number) for name, number in self._placed.items()}
+        self._most.update((name, self._low + 1) for name in least[: self._extra_left])
 
     def fill(self, copies: Mapping[int, Counter[str]]) -> None:
         """The rest: to who has a copy, else to who has the fewest."""
@@ -186,13 +204,14 @@ class _Seats:
                 self._place(number, best)
 
     def _with_room(self) -> list[str]:
-        extra_left = self._extra > sum(number > self._low for number in self._placed.values())
-        most = self._low + 1 if extra_left else self._low
-        return [name for name, number in self._placed.items() if number < most]
+        most = self._low + 1 if self._extra_left else self._low
+        return [name for name, number in self._placed.items() if number < self._most.get(name, most)]
 
     def _place(self, number: int, name: str) -> None:
         self.owner[number] = name
         self._placed[name] += 1
+        if self._placed[name] > self._low:
+            self._extra_left -= 1
 
 
 def copied(share: Share, owners: Sequence[str], copies: int) -> list[frozenset[str]]:

@@ -104,6 +104,33 @@ def test_who_stays_keeps_what_it_has(members: list[Member], counts: Counts, copi
     assert {name: got.units for name, got in second.items()} == {name: got.units for name, got in first.items()}
 
 
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=6, unique=True), st.integers(1, 5), st.data())
+def test_agents_of_unequal_size_together_leave_nobody_with_more_than_one_unit_more(
+    sizes: list[int], workers: int, data: st.DataObject
+) -> None:
+    agents = [Agent(f"agent{size}", f"agent{size}-log") for size in sizes]
+    counts = {topic: size for size in sizes for topic in (f"agent{size}-log", chr(ord("A") + size))}
+    reads = {f"agent{size}": chr(ord("A") + size) for size in sizes}
+    had = st.dictionaries(st.sampled_from(sorted(counts)), st.frozensets(st.integers(0, 12)))
+    members = [member(f"m{at}", **reads)._replace(had=data.draw(had)) for at in range(workers)]
+    given = assign(agents, counts, members, 0)
+    units = [sum(len(got.units[agent.changelog]) for agent in agents) for got in given.values()]
+    assert sum(units) == sum(sizes)
+    assert max(units) - min(units) <= 1
+
+
+def test_a_second_worker_gets_its_half_of_agents_of_one_three_and_five_units() -> None:
+    agents = [Agent(name, f"{name}-log") for name in ("counts", "mails", "others")]
+    counts = {"a": 1, "counts-log": 1, "d": 3, "mails-log": 3, "x": 5, "others-log": 5}
+    alone = member("m0", counts="a", mails="d", others="x")
+    alone = then(alone, assign(agents, counts, [alone], 0))
+    given = assign(agents, counts, [alone, member("m1", counts="a", mails="d", others="x")], 0)
+    units = {name: sum(len(got.units[agent.changelog]) for agent in agents) for name, got in given.items()}
+    assert units == {"m0": 5, "m1": 4}
+    stayed = [number for number in given["m0"].units["x"] if number in alone.had["x"]]
+    assert len(stayed) == len(given["m0"].units["x"])
+
+
 def test_the_same_whatever_the_order_of_the_members() -> None:
     members = [member(f"m{at}", counts="ab", mails="d") for at in range(5)]
     counts = dict.fromkeys(ALL, 8)
