@@ -83,7 +83,7 @@ class Lanes:
             self._lost = error
 
     async def _run_lane(self, positions: deque[int]) -> None:
-        while positions and positions[0] < self._first_blocked:
+        while positions and positions[0] < self._first_blocked and not self.ending:
             position = positions.popleft()
             item = self._decided[position]
             assert isinstance(item, Candidate)
