@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from agents.topics import catalogue, user_events
 from pipeline.broker import EmbeddedBroker
 from pipeline.ops.doctor import clock, topics, transactions
 from pipeline.runtime.admin import connect
-from pipeline.runtime.load import load_app
-from pipeline.runtime.settings import Settings, read_settings
+from pipeline.runtime.agent import Agent
+from pipeline.runtime.app import App
+from pipeline.runtime.settings import Settings
 from pipeline.runtime.topics import changelog_topic
 from tests.behaviour.commandline import ROOT, CommandLine, Ended
 
@@ -235,7 +237,8 @@ async def test_a_topic_that_may_not_be_seen_hides_no_finding_on_another(
     for name, value in cli.environment.items():
         if name.startswith("HARDPARTS_"):
             monkeypatch.setenv(name, value)
-    app = load_app(read_settings())
+    app = App(catalogue=catalogue, modules=[], contracts=ROOT / "agents" / "contracts")
+    Agent(app, "user-events", sources=[user_events])
     changelog = app.changelog(app.declared[0])
 
     async def hidden(_: object) -> set[str]:
