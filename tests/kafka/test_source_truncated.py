@@ -24,7 +24,7 @@ from tests.oracle.process import Worker
 from tests.oracle.records import COMMENT_COUNTS, USER_EVENTS
 from tests.oracle.truth import read
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
 BEFORE, NEW = 1_000, 300
 ALERT = f"rewound/{USER_EVENTS}/0"
 
@@ -122,7 +122,9 @@ async def test_a_log_that_was_cut_and_has_grown_beyond_the_position_again_is_rea
         async def all_applied() -> bool:
             return len(await counts(trial)) >= 10 + 20
 
-        await until(all_applied, 120, "the new records are applied")
+        await until(
+            all_applied, 240, "the new records are applied, after a session timeout if the broker forgot the member"
+        )
         await trial.caught_up(20)
         assert await pages.metric(worker, "hardparts_rewinds_total", topic=USER_EVENTS, partition="0") == 1
         await trial.stop(worker)
