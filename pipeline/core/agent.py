@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from pipeline.core.errors import Misconfigured
 from pipeline.core.event import Event, event_class_of
+from pipeline.core.routing import DEFAULT
 from pipeline.core.state import State
 from pipeline.core.topic import Topic
 from pipeline.core.views import View
@@ -88,7 +89,7 @@ class Definition:
     @property
     def partitioner(self) -> str:
         """Which hash of a key says in which unit it is; an agent with state has one, others may read several."""
-        return next((topic.partitioner for topic in self.sources if topic.ordered), "murmur2")
+        return next((topic.partitioner for topic in self.sources if topic.ordered), DEFAULT)
 
     def _require_one_partitioner(self) -> None:
         """A key has its rows in one unit: the one of the partition where each source has it."""

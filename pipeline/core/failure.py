@@ -1,11 +1,14 @@
-"""A failure as text. Nothing here raises, whatever was raised: a failure that can't be described would end the worker.
+"""A failure as text. Nothing here but `line_of` raises, whatever was raised: a failure that can't be described would
+end the worker.
 
 Covers exceptions whose text or representation can't be had, texts of megabytes, lone surrogates, classes with odd
 names, causes in a circle, and groups. Only KeyboardInterrupt goes through: that is somebody's Ctrl-C.
 """
 
 import traceback
+from collections.abc import Callable
 from itertools import islice
+from typing import Any, TypeVar
 
 from pipeline.core.error_record import text
 
@@ -13,10 +16,17 @@ STACK_CHARS_MAX = 4000
 NAME_CHARS_MAX = 100
 EXPLAIN_LINES_MAX = 100
 
+Result = TypeVar("Result")
+
 
 def class_of(error: BaseException) -> str:
     """The name of its class, in one line and short: it becomes a header and a label of a metric."""
     return name(type.__dict__["__name__"].__get__(type(error)))
+
+
+def line_of(error: BaseException) -> str:
+    """What an error of a library says, in one line; its class when it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def describe(error: BaseException) -> str:
@@ -30,34 +40,22 @@ def said(value: object) -> str:
     >>> said("a\\x00b"), said(None)
     ('a\\\\x00b', 'None')
     """
-    try:
-        return text(str(value))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as trouble:  # noqa: BLE001 - user code; whatever it raises, there is no text
-        return f"<no text: {class_of(trouble)}>"
+    return _tried(lambda: text(str(value)), lambda trouble: f"<no text: {class_of(trouble)}>")
 
 
 def part(error: BaseException, attribute: str) -> object:
     """An attribute of an exception; None when it has none, or it can't be read."""
-    try:
-        return getattr(error, attribute, None)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - a property is user code too
-        return None
+    return _tried(lambda: getattr(error, attribute, None), lambda _: None)
 
 
 def lines(explain: object) -> tuple[str, ...]:
-    """The lines of an explanation, at most EXPLAIN_LINES_MAX; a single text is one line."""
+    """The lines of an explanation, at most EXPLAIN_LINES_MAX; a single text is one line, as is what isn't iterable."""
     if explain is None or isinstance(explain, str):
         return (said(explain),) if explain else ()
-    try:
-        return tuple(said(line) for line in islice(iter(explain), EXPLAIN_LINES_MAX))  # type: ignore[call-overload]
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - not to be iterated over, or not to the end
-        return (said(explain),)
+    given: Any = explain
+    return _tried(
+        lambda: tuple(said(line) for line in islice(iter(given), EXPLAIN_LINES_MAX)), lambda _: (said(explain),)
+    )
 
 
 def name(value: object) -> str:
@@ -67,9 +65,17 @@ def name(value: object) -> str:
 
 def stack_of(error: BaseException) -> str:
     """The last part of its traceback; why there is none, when it can't be written."""
+    return _tried(
+        lambda: "".join(traceback.format_exception(error))[-STACK_CHARS_MAX:],
+        lambda trouble: f"{describe(error)} (no traceback: {class_of(trouble)})",
+    )
+
+
+def _tried(act: Callable[[], Result], instead: Callable[[BaseException], Result]) -> Result:
+    """What `act` gives, or what is said in place of it: it calls user code, which may raise anything."""
     try:
-        return "".join(traceback.format_exception(error))[-STACK_CHARS_MAX:]
+        return act()
     except KeyboardInterrupt:
         raise
-    except BaseException as trouble:  # noqa: BLE001 - the standard library trusts the exception's attributes
-        return f"{describe(error)} (no traceback: {class_of(trouble)})"
+    except BaseException as trouble:  # noqa: BLE001 - that is the point
+        return instead(trouble)

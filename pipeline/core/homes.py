@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from pipeline.core.routing import KNOWN, canonical, partition_of
+from pipeline.core.routing import DEFAULT, KNOWN, canonical, partition_of
 
 KEYS_MAX, KEY_BYTES_MAX = 100_000, 256
 """Of a process, over all its units and topics (some 20 MB), and the largest of them."""
@@ -20,11 +20,11 @@ class Homes:
 
         A UUID with capitals is in none: whether it counts as its lower case depends on who asks.
         """
-        return self._tables[partitioner if partitioner in KNOWN else "murmur2", partitions]
+        return self._tables[partitioner if partitioner in KNOWN else DEFAULT, partitions]
 
     def find(self, key: bytes, partitioner: str, partitions: int) -> int:
         """The partition of this key as it is written; remembered from now on."""
-        table = self._tables[partitioner if partitioner in KNOWN else "murmur2", partitions]
+        table = self.table(partitioner, partitions)
         home = table.get(key)
         if home is None:
             home = partition_of(key, partitions, partitioner)

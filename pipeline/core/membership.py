@@ -10,11 +10,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Self
 
 from pipeline.core.agent import Definition
+from pipeline.core.routing import DEFAULT
 
 FIELD = "hp"
 VERSION = 1
-MURMUR2 = "murmur2"
-"""Kafka's own partitioner, for a topic that names none."""
 NAMES_MAX = 5
 LINES_MAX = 20
 """Every member is sent what differs: a bound for hundreds of them."""
@@ -75,7 +74,7 @@ def digest(definition: Definition) -> str:
         "sources": sorted(topic.name for topic in definition.sources),
         "tables": sorted((view.name, view.kind) for view in definition.views),
         # One more output changes nothing; an output whose keys go to other partitions does.
-        "partitioners": {name: chosen for name, chosen in topics.items() if chosen != MURMUR2},
+        "partitioners": {name: chosen for name, chosen in topics.items() if chosen != DEFAULT},
     }
     return hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()
 
@@ -96,14 +95,14 @@ def differences(members: Mapping[str, Introduction | None]) -> list[str]:
     lines = []
     silent = sorted(name for name, one in members.items() if one is None)
     if silent:
-        lines.append(f"of a version that doesn't say what it runs: {_some(silent)}")
+        lines.append(f"of a version that doesn't say what it runs: {some_of(silent)}")
     guarantees = _groups((one.guarantee, one.label) for one in said)
     if len(guarantees) > 1:
         lines.append("processing guarantee: " + _sides(guarantees))
     for agent in sorted({agent for one in said for agent in one.agents}):
         without = [one.label for one in said if agent not in one.agents]
         if without:
-            lines.append(f"agent {agent}: not run by {_some(without)}")
+            lines.append(f"agent {agent}: not run by {some_of(without)}")
         digests = _groups((one.agents[agent], one.label) for one in said if agent in one.agents)
         if len(digests) > 1:
             lines.append(f"agent {agent}: {_definitions(agent, said)}")
@@ -118,7 +117,7 @@ def _definitions(agent: str, said: Iterable[Introduction]) -> str:
     if len(sources) > 1:
         return "reads " + _sides(sources)
     digests = _groups((one.agents[agent], one.label) for one in runs)
-    return "tables or partitioners differ: " + " / ".join(_some(names) for names in digests.values())
+    return "tables or partitioners differ: " + " / ".join(some_of(names) for names in digests.values())
 
 
 def _groups(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
@@ -129,10 +128,11 @@ def _groups(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _sides(groups: Mapping[str, list[str]]) -> str:
-    return "; ".join(f"{what}: {_some(names)}" for what, names in groups.items())
+    return "; ".join(f"{what}: {some_of(names)}" for what, names in groups.items())
 
 
-def _some(names: Iterable[str]) -> str:
+def some_of(names: Iterable[str]) -> str:
+    """The first few of these names, and how many more there are."""
     named = sorted(names)
     more = f" and {len(named) - NAMES_MAX} more" if len(named) > NAMES_MAX else ""
     return ", ".join(named[:NAMES_MAX]) + more

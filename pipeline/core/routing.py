@@ -9,6 +9,8 @@ from zlib import crc32
 
 PartitionerName = Literal["murmur2", "crc32", "any"]
 PARTITIONERS: tuple[str, ...] = get_args(PartitionerName)
+DEFAULT: PartitionerName = "murmur2"
+"""Of a topic that declares none, as of Kafka's Java client; and what our own producers use where `any` is declared."""
 
 _M, _SEED, _MASK = 0x5BD1E995, 0x9747B28C, 0xFFFFFFFF
 _UUID = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
@@ -62,7 +64,7 @@ KNOWN: Mapping[str, Callable[[bytes, int], int]] = MappingProxyType({"murmur2": 
 """Those whose choice can be told from the key. murmur2: Java's default. crc32: librdkafka's, `consistent_random`."""
 
 
-def partition_of(key: bytes, partitions: int, partitioner: str = "murmur2") -> int:
+def partition_of(key: bytes, partitions: int, partitioner: str = DEFAULT) -> int:
     """Where a record with this key is written: (murmur2(key) & 0x7fffffff) % n, or crc32(key) % n.
 
     `any` leaves it to each writer, and ours take murmur2. An empty key hashes too. ValueError when partitions < 1.
@@ -72,13 +74,15 @@ def partition_of(key: bytes, partitions: int, partitioner: str = "murmur2") -> i
     return KNOWN.get(partitioner, _by_murmur2)(key, partitions)
 
 
-def belongs(key: bytes, partition: int, partitions: int, partitioner: str) -> bool:
-    """Whether a record with this key may stand in `partition`; a UUID belongs where it does in lower case.
+def is_anywhere(key: bytes, partitioner: str) -> bool:
+    """Whether a record with this key may stand anywhere: librdkafka puts an empty key at random."""
+    return not key and partitioner == "crc32"
 
-    librdkafka's consistent_random writes records with an empty key anywhere.
-    """
+
+def belongs(key: bytes, partition: int, partitions: int, partitioner: str) -> bool:
+    """Whether a record with this key may stand in `partition`; a UUID belongs where it does in lower case."""
     by = KNOWN.get(partitioner)
-    if by is None or (not key and partitioner == "crc32"):
+    if by is None or is_anywhere(key, partitioner):
         return True
     return by(canonical(key), partitions) == partition
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from pipeline.core.routing import KNOWN, belongs, canonical
-from pipeline.core.strays import CAPITALS, KEY_CHARS_SHOWN, explanations, remedy
+from pipeline.core.strays import CAPITALS, KEY_CHARS_SHOWN, explanations, may_have_strays, remedy
 from pipeline.core.topic import Topic
 
 CONTRADICTED_MIN = 5
@@ -34,7 +34,7 @@ def doubt(topic: Topic, partitions: int, seen: Iterable[tuple[bytes, int]], unre
     declaration would lose sight of, and a worker starts: one producer that was changed must not stop all of them.
     """
     declared, name = topic.partitioner, topic.name
-    if topic.key is None or declared not in KNOWN or partitions < 2:
+    if not may_have_strays(topic, partitions):
         return None
     distinct = sorted({(key, number) for key, number in seen if key})  # librdkafka writes an empty key anywhere
     strays = [(key, number) for key, number in distinct if not belongs(key, number, partitions, declared)]

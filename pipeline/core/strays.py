@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from pipeline.core.homes import Homes
 from pipeline.core.outcome import Blocked, Candidate, Rejected, Rejection
-from pipeline.core.routing import KNOWN, canonical, partition_of
+from pipeline.core.routing import KNOWN, canonical, is_anywhere, partition_of
 from pipeline.core.topic import Topic
 
 WRONG_PARTITION = "WrongPartition"
@@ -25,6 +25,11 @@ CAPITALS = "capitals"
 KEY_CHARS_SHOWN = 64
 
 Item = TypeVar("Item")
+
+
+def may_have_strays(topic: Topic, partitions: int) -> bool:
+    """Whether there is something to be checked: a keyed topic, by a known partitioner, of more than one partition."""
+    return topic.ordered and topic.partitioner in KNOWN and partitions > 1
 
 
 def explanations(key: bytes, partition: int, partitions: int, declared: str) -> frozenset[str]:
@@ -88,7 +93,7 @@ class Strays:
         self._topic, self.partition, self._partitions = topic, partition, partitions
         self._homes, self._moved = Homes() if homes is None else homes, moved
         self._unread = set() if unread is None else unread
-        self._checked = topic.key is not None and topic.partitioner in KNOWN and partitions > 1
+        self._checked = may_have_strays(topic, partitions)
         self.known = self._homes.table(topic.partitioner, partitions).get
         """Partition of a key, for who asks first there; None for one that isn't remembered."""
         self._run, self._seen = Run(), False
@@ -99,12 +104,9 @@ class Strays:
         return self._checked and self._topic.name not in self._moved
 
     def is_stray(self, key: bytes) -> bool:
-        """Whether `key` belongs elsewhere. A UUID belongs where it does in lower case.
-
-        librdkafka's consistent_random writes records with an empty key anywhere.
-        """
+        """Whether `key` belongs elsewhere, as `belongs` says, from what is remembered."""
         declared = self._topic.partitioner
-        if not key and declared == "crc32":
+        if is_anywhere(key, declared):
             return False
         if self._homes.find(canonical(key), declared, self._partitions) == self.partition:
             return False

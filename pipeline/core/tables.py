@@ -17,6 +17,12 @@ class Columns(NamedTuple):
     needed: frozenset[str]
 
 
+def shape_of(upsert: Upsert) -> tuple[object, ...]:
+    """Equal for rows that one statement writes: table, columns, and what `greatest` names."""
+    table, values, greatest = upsert
+    return table, greatest, *values
+
+
 class Tables:
     """Which rows fit. A handler makes few shapes of rows (table and columns), so each is judged once."""
 
@@ -30,7 +36,7 @@ class Tables:
         if type(values) is not dict or type(greatest) is not tuple:
             upsert = Upsert(table, dict(values), tuple(greatest))
             table, values, greatest = upsert
-        shape = (table, greatest, *values)
+        shape = shape_of(upsert)
         if shape not in self._fitting:
             self._require(upsert)
             if len(self._fitting) >= SHAPES_MAX:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.core.errors import Misconfigured
-from pipeline.core.routing import PARTITIONERS, PartitionerName
+from pipeline.core.routing import DEFAULT, PARTITIONERS, PartitionerName
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
@@ -32,7 +32,7 @@ class Topic:
     compacted: bool = False
     retention_ms: int | None = None
     config: tuple[tuple[str, str], ...] = ()
-    partitioner: PartitionerName = "murmur2"
+    partitioner: PartitionerName = DEFAULT
 
     def __post_init__(self) -> None:
         """Misconfigured for what no broker could serve: types are checked too, since nobody has to run mypy."""
@@ -105,7 +105,7 @@ class Catalogue:
     def partitioner(self, topic: str) -> PartitionerName:
         """The declared partitioner of a topic, by name; murmur2 for one that isn't declared here."""
         known = self.topics.get(topic)
-        return "murmur2" if known is None else known.partitioner
+        return DEFAULT if known is None else known.partitioner
 
     def __iter__(self) -> Iterator[Topic]:
         return iter(self.topics.values())

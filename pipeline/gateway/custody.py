@@ -50,8 +50,8 @@ class Custody:
     """Takes events, and answers for them from then on.
 
     topics: those whose partition counts are asked for, so that a key's partition is known early. partitioners: topic →
-    the declared one. link: instead of
-    aiokafka. Raises SpillUnusable and SpillInUse at the start, never because a broker is away.
+    the declared one. link: instead of aiokafka. Raises SpillUnusable and SpillInUse at the start, never because a
+    broker is unavailable.
     """
 
     def __init__(

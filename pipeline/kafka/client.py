@@ -32,7 +32,8 @@ from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from pipeline.closing import ended
-from pipeline.kafka.memory import Address, ClusterMemory, OtherCluster
+from pipeline.kafka.contact import Address
+from pipeline.kafka.memory import ClusterMemory, OtherCluster
 
 log = logging.getLogger("hardparts.kafka")
 aiokafka_log = logging.getLogger("aiokafka")
@@ -118,13 +119,11 @@ class RebootstrappingClient(AIOKafkaClient):
             self._unanswered_since_s = now_s
         due_s = self._unanswered_since_s + REBOOTSTRAP_AFTER_S
         try:
-            with self.cluster_memory.contact.asking(self, "metadata"):
+            with self.cluster_memory.contact.asking(self, "metadata") as failed:
                 await self._until_one_may_be_tried(due_s)
-                if not await self._ask_known_then_bootstrap(cluster_metadata, topics, due_s):
-                    raise NodeNotReadyError("no broker answers")
-            answered = True
-        except NodeNotReadyError:
-            answered = False
+                answered = await self._ask_known_then_bootstrap(cluster_metadata, topics, due_s)
+                if not answered:
+                    failed(NodeNotReadyError("no broker answers"))
         finally:
             self._asked_s = time.monotonic()
         if answered:
@@ -289,7 +288,7 @@ class RebootstrappingClient(AIOKafkaClient):
         """The password as its file has it now: it may have been changed (rotated) since the client was made."""
         if self.password_file is not None:
             with contextlib.suppress(OSError, UnicodeDecodeError):  # being written: the one that we know may still do
-                self._sasl_plain_password = password_in(self.password_file) or self._sasl_plain_password
+                self._sasl_plain_password = password_in(self.password_file.read_bytes()) or self._sasl_plain_password
         return self._sasl_plain_password
 
     def _usable(self, conn_id: ConnectionId) -> AIOKafkaConnection | None:
@@ -320,6 +319,6 @@ class RebootstrappingClient(AIOKafkaClient):
         return [(host, port) for host, port, _ in self.hosts]
 
 
-def password_in(file: Path) -> str:
-    """The password that a file holds, without the line's end. Raises OSError, UnicodeDecodeError."""
-    return file.read_bytes().decode().rstrip("\r\n")
+def password_in(content: bytes) -> str:
+    """The password in the content of its file, without the line's end. Raises UnicodeDecodeError."""
+    return content.decode().rstrip("\r\n")

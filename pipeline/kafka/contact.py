@@ -3,6 +3,7 @@
 A client that gets no answer asks again for ever, with a log line. Whoever has nothing in hand would never learn of it.
 """
 
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +17,16 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
+from pipeline.core.failure import line_of
+
 GIVEN_UP_S = 5.0
 """What nobody has asked again for so long, nobody waits for: a consumer that has no room fetches nothing."""
-REFUSALS = ("SSLError", "SSLCertVerificationError")
-"""Names of TLS errors after which waiting is of no use; those of SASL are types of aiokafka."""
+SASL_REFUSALS = (SaslAuthenticationFailed, UnsupportedSaslMechanismError, IllegalSaslStateError)
+TLS_REFUSALS = (ssl.SSLError, ssl.SSLCertVerificationError)
+"""These alone: others of their kind come when a broker goes away in the middle."""
 
 Address = tuple[str, int]
+"""Host and port, as configured or as the cluster advertises it."""
 
 
 class Silence(NamedTuple):
@@ -126,12 +131,10 @@ class Contact:
 
 def is_refusal(error: BaseException) -> bool:
     """Whether a broker answers, but doesn't let us in: waiting doesn't mend that."""
-    refused = isinstance(error, SaslAuthenticationFailed | UnsupportedSaslMechanismError | IllegalSaslStateError)
-    return refused or type(error).__name__ in REFUSALS
+    return isinstance(error, SASL_REFUSALS) or type(error) in TLS_REFUSALS
 
 
 def described(error: BaseException) -> str:
     """The type of an error and what it says, in one line."""
-    text = " ".join(str(error).split())
-    name = type(error).__name__
-    return text if text.startswith(name) else f"{name}: {text}" if text else name
+    name, line = type(error).__name__, line_of(error)
+    return line if line.startswith(name) else f"{name}: {line}"

@@ -1,6 +1,5 @@
 """What the clients of one process remember of their cluster together: its id, and which addresses don't answer."""
 
-import os
 import random
 import threading
 import time
@@ -10,10 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.core.errors import HardpartsError
-from pipeline.kafka.contact import Contact
-
-Address = tuple[str, int]
-"""Host and port, as configured or as the cluster advertises it."""
+from pipeline.files import write_whole
+from pipeline.kafka.contact import Address, Contact
 
 PAUSE_MIN_S, PAUSE_MAX_S = 0.1, 0.5
 """Between two attempts at an address that doesn't answer, by all clients of the process together."""
@@ -100,12 +97,7 @@ class ClusterMemory:
         """Write the id down, once it is known, where none is. Raises OSError."""
         if self._kept_in is None or self.cluster_id is None or self._kept:
             return
-        written = self._kept_in.with_name(f"{self._kept_in.name}.new")
-        with written.open("w", encoding="utf-8") as file:
-            file.write(f"{self.cluster_id}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        written.replace(self._kept_in)
+        write_whole(self._kept_in, f"{self.cluster_id}\n".encode())
         self._kept = True
 
     def found(self) -> None:

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -303,9 +302,8 @@ async def partitioners(app: App, admin: Admin, found: dict[str, TopicFound], mem
     check = "partitioners"
     counts = {name: there.partitions for name, there in found.items()}
     options = {**client_options(app.settings), "cluster_memory": memory}
-    committed = partial(admin.committed, app.settings.app_id)
     try:
-        uncommitted = await uncommitted_sources(app.declared, counts, app.changelog, committed)
+        uncommitted = await uncommitted_sources(app, app.declared, admin, counts)
     except Refused:  # who runs this may not see the group: then nothing says that it has read nothing
         uncommitted = {}
     doubts = (await look(app.declared, counts, options, uncommitted)).doubts

@@ -11,7 +11,8 @@ from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 from pipeline.core.errors import HardpartsError
-from pipeline.core.routing import encode_key, partition_of
+from pipeline.core.failure import line_of
+from pipeline.core.routing import DEFAULT, encode_key, partition_of
 from pipeline.ops.application import declared_partitioners
 from pipeline.ops.reading import partitions_of
 from pipeline.producer import Delivery, Limits, ProducerError, ReliableProducer
@@ -82,7 +83,7 @@ async def send(settings: Settings, topic: str, source: int, on_confirmed: Callab
     on_confirmed: called with (records confirmed, input bytes read). Raises Stopped, which names the line, at the first
     that can't be sent; TopicMissing; BrokerAway.
     """
-    partitioner = declared_partitioners(settings).get(topic, "murmur2")
+    partitioner = declared_partitioners(settings).get(topic, DEFAULT)
     partitions = await partitions_of(settings, topic)
     limits = Limits(memory_messages=2 * UNCONFIRMED_MAX, memory_bytes=MEMORY_BYTES_MAX)
     producer = ReliableProducer(client_options(settings), limits=limits, linger_s=LINGER_S)
@@ -121,7 +122,7 @@ class _Sending:
             )
         except ProducerError as error:
             await self.finish()
-            raise Stopped(f"line {number}: {_said(error)}", self.confirmed) from error
+            raise Stopped(f"line {number}: {line_of(error)}", self.confirmed) from error
         self._unconfirmed.append((number, size, delivery))
         self._bytes += size
         while self._unconfirmed and (self._unconfirmed[0][2].done or len(self._unconfirmed) > UNCONFIRMED_MAX):
@@ -141,9 +142,8 @@ class _Sending:
                 await delivery
         except (ProducerError, TimeoutError) as error:
             silent = isinstance(error, TimeoutError)
-            why = (
-                f"{self._address} confirmed nothing for {time.monotonic() - started:.0f} s" if silent else _said(error)
-            )
+            waited_s = time.monotonic() - started
+            why = f"{self._address} confirmed nothing for {waited_s:.0f} s" if silent else line_of(error)
             message = f"line {number}: not confirmed ({why}); it and those after it may or may not be on {self._topic}"
             raise Stopped(message, self.confirmed) from error
         self.confirmed += 1
@@ -206,7 +206,3 @@ def _finite(text: str) -> float:
     if number in (float("inf"), float("-inf")):
         raise ValueError(f"{text} is beyond what a float holds")
     return number
-
-
-def _said(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

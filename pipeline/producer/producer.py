@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pipeline.closing import ended
 from pipeline.core.backoff import Backoff
-from pipeline.core.routing import PartitionerName, partition_of
+from pipeline.core.routing import DEFAULT, PartitionerName, partition_of
 from pipeline.kafka.memory import ClusterMemory, OtherCluster
 from pipeline.kafka.patches import apply_patches
 from pipeline.producer.arguments import (
@@ -350,7 +350,7 @@ class ReliableProducer:
         if count is None or (undecided is not None and len(undecided)):
             return None
         if key is not None:
-            return partition_of(key, count, self._partitioners.get(topic, "murmur2"))
+            return partition_of(key, count, self._partitioners.get(topic, DEFAULT))
         self._keyless += 1
         return self._keyless % count
 

@@ -12,7 +12,7 @@ from itertools import repeat
 from aiokafka.errors import KafkaError
 
 from pipeline.core.backoff import Backoff
-from pipeline.core.routing import PartitionerName, partition_of
+from pipeline.core.routing import DEFAULT, PartitionerName, partition_of
 from pipeline.producer.buffer import Buffer
 from pipeline.producer.codes import Fate, code_of, fate_of, name_of
 from pipeline.producer.errors import BadPartition, NonExistingTopic, ProducerError, Undeliverable
@@ -179,7 +179,7 @@ class Sending:
         """Messages whose partition wasn't known when they came: a request for each partition, all of them acked."""
         count = await self._link.partitions(topic)
         self._counted(topic, count)
-        partitioner = self._partitioners.get(topic, "murmur2")
+        partitioner = self._partitioners.get(topic, DEFAULT)
         groups: dict[int, list[Letter]] = defaultdict(list)
         where = []
         for number, message in enumerate(messages):
@@ -235,9 +235,7 @@ class Sending:
         if isinstance(error, ProducerError):
             return Fate.AGAIN
         if name_of(error) == INVALID_TIMESTAMP and self._buffer.durable:
-            return (
-                Fate.AGAIN
-            )  # it is the clock's, or the topic's: what was accepted keeps its order until that is right
+            return Fate.AGAIN  # what was accepted keeps its order until the clock, or the topic's setting, is right
         fate = fate_of(error)
         if fate is Fate.DOUBTFUL:
             search.doubts += 1

@@ -25,6 +25,7 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.types import Array, Boolean, Int8, Int16, Int32, Schema, String
 
 from pipeline.core.errors import HardpartsError
+from pipeline.core.failure import line_of
 from pipeline.kafka.memory import ClusterMemory
 from pipeline.runtime.security import DENIED, client_security, refusal
 from pipeline.runtime.settings import Settings
@@ -103,28 +104,25 @@ class Admin:
         if not resources:
             return {}
 
-        async def ask() -> dict[str, dict[str, str]]:
-            found = {}
-            for answer in await self._client.describe_configs(resources):
-                for code, message, _, name, entries in answer.resources:
-                    if code:
-                        raise for_code(code)(f"{name}: {message}")
-                    found[name] = {entry[0]: entry[1] for entry in entries}
-            return found
+        return await self._patiently(lambda: self._described(resources))
 
-        return await self._patiently(ask)
+    async def _described(self, resources: list[ConfigResource]) -> dict[str, dict[str, str]]:
+        """name → settings in force, of topics or brokers."""
+        found = {}
+        for answer in await self._client.describe_configs(resources):
+            for code, message, _, name, entries in answer.resources:
+                if code:
+                    raise for_code(code)(f"{name}: {message}")
+                found[name] = {entry[0]: entry[1] for entry in entries}
+        return found
 
     async def broker_setting(self, name: str) -> str | None:
         """A setting in force at one of the brokers; None when it has none of that name, or may not be asked."""
 
         async def ask() -> str | None:
-            node = min(broker.nodeId for broker in self._client._client.cluster.brokers())
-            for answer in await self._client.describe_configs([ConfigResource(ConfigResourceType.BROKER, str(node))]):
-                for code, message, _, _, entries in answer.resources:
-                    if code:
-                        raise for_code(code)(message)
-                    return next((entry[1] for entry in entries if entry[0] == name), None)
-            return None
+            node = str(min(broker.nodeId for broker in self._client._client.cluster.brokers()))
+            settings = await self._described([ConfigResource(ConfigResourceType.BROKER, node)])
+            return settings.get(node, {}).get(name)
 
         with suppress(Refused):
             return await self._patiently(ask)
@@ -232,9 +230,9 @@ class Admin:
                 if isinstance(error, DENIED):
                     raise denied(self._address, error) from error
                 if not getattr(error, "retriable", True):
-                    raise Refused(f"the broker at {self._address} refuses: {_said(error)}") from error
+                    raise Refused(f"the broker at {self._address} refuses: {line_of(error)}") from error
                 if time.monotonic() + delay_s > deadline or isinstance(error, TimeoutError | RequestTimedOutError):
-                    raise away(self._address, _said(error)) from error
+                    raise away(self._address, line_of(error)) from error
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, RETRY_CAP_S)
 
@@ -283,11 +281,7 @@ def away(address: str, why: str) -> BrokerAway:
 
 def denied(address: str, error: KafkaError) -> Refused:
     """The error for what an ACL keeps from us."""
-    return Refused(f"the broker at {address} refuses: {_said(error)}: grant it to this user (docs/security.md)")
-
-
-def _said(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return Refused(f"the broker at {address} refuses: {line_of(error)}: grant it to this user (docs/security.md)")
 
 
 class _IncrementalAlterConfigsResponse(Response):

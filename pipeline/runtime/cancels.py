@@ -9,6 +9,8 @@ from typing import Any
 
 async def delivered(task: asyncio.Task[Any]) -> None:
     """Raise the cancel that the current task is still to get, if there is one, and forget those that it has had."""
+    if not task.cancelling():
+        return
     try:
         await asyncio.sleep(0)
     finally:

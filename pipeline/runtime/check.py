@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka import TopicPartition
@@ -295,12 +294,19 @@ def limits(
     )
 
 
-async def _patiently(
-    app: "App", names: list[str]
-) -> tuple[dict[str, int], dict[str, dict[str, str]], set[str], dict[str, str]]:
-    """Partition counts of those that are there, their settings in force, which changelogs are lost, and sources in
-    which the group has no offset, each with its changelog.
+class _Cluster(NamedTuple):
+    """Of the topics asked for: the partition counts of those that are there, their settings in force, and which
+    changelogs are lost. uncommitted: as of `uncommitted_sources`, the first time.
     """
+
+    counts: dict[str, int]
+    configs: dict[str, dict[str, str]]
+    lost: set[str]
+    uncommitted: dict[str, str]
+
+
+async def _patiently(app: "App", names: list[str]) -> _Cluster:
+    """What the cluster has of these topics; waits while no broker answers."""
     delay_s, attempt = RETRY_FIRST_S, 0
     while True:
         try:
@@ -310,8 +316,9 @@ async def _patiently(
                     configs = await admin.configs(counts)
                     await admin.require_ids(app.settings.app_id, f"{app.settings.app_id}/")
                     lost = await lost_changelogs(app, app.definitions, admin, counts)
-                    committed = partial(admin.committed, app.settings.app_id)
-                    uncommitted = await uncommitted_sources(app.definitions, counts, app.changelog, committed)
+                    uncommitted = {}
+                    if not app.partitioners_seen:
+                        uncommitted = await uncommitted_sources(app, app.definitions, admin, counts)
         except BrokerAway as error:
             if attempt % SAY_AGAIN_EVERY == 0:
                 log.warning("waiting: %s", error)
@@ -319,7 +326,7 @@ async def _patiently(
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, RETRY_CAP_S)
         else:
-            return counts, configs, lost, uncommitted
+            return _Cluster(counts, configs, lost, uncommitted)
 
 
 @contextmanager

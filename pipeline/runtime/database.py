@@ -32,8 +32,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.core.effects import Upsert
 from pipeline.core.errors import Blocking, HardpartsError, Misconfigured
-from pipeline.core.tables import Columns, Tables
-from pipeline.runtime.refusals import Met, Refusal, Refusals, met_by, reason_of, shape_of
+from pipeline.core.tables import Columns, Tables, shape_of
+from pipeline.runtime.refusals import Met, Refusal, Refusals, met_by, reason_of
 
 CONNECT_TIMEOUT_S = 3
 SILENCE_MAX_S = 10

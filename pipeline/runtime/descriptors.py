@@ -26,7 +26,7 @@ def needed(units: int, brokers: int) -> int:
 def raise_limit() -> None:
     """The soft limit becomes the hard one: nothing here uses select(), which takes no descriptors above 1023."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = SOFT_MAX if hard == resource.RLIM_INFINITY else min(hard, SOFT_MAX)
+    wanted = attainable()
     if soft != resource.RLIM_INFINITY and soft < wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

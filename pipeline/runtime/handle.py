@@ -121,8 +121,7 @@ class Handling:
         assert running is not None
         try:
             applied = await self._handled(item, state, limits, now_ms)
-            if running.cancelling():
-                await delivered(running)
+            await delivered(running)
         except NOT_THE_HANDLERS:
             raise
         except BaseException as error:  # noqa: BLE001 - as above
@@ -149,12 +148,11 @@ class Handling:
         """What the error means for the record; raises it when the task that runs the handler is to end."""
         if _ends(task, error, lanes):
             raise error
-        if task.cancelling():
-            try:
-                await delivered(task)
-            except asyncio.CancelledError:
-                if lanes.ending:
-                    raise
+        try:
+            await delivered(task)
+        except asyncio.CancelledError:
+            if lanes.ending:
+                raise
         if isinstance(error, asyncio.CancelledError):
             cancelled = HandlerCancelled("the handler, or what it awaited, was cancelled, and not by the unit's end")
             cancelled.__cause__ = error

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from pipeline.core.errors import Misconfigured
+from pipeline.files import write_whole
 from pipeline.lock import DirectoryInUse, DirectoryLock
 from pipeline.runtime.settings import AUTO, Settings
 
@@ -75,16 +76,11 @@ def take_slot(settings: Settings) -> str:
             directory.joinpath("faust").mkdir(parents=True, exist_ok=True)
             with suppress(DirectoryInUse):
                 _held[directory.resolve()] = DirectoryLock(directory)
-                _make_member(directory / "member")
+                member = directory / "member"
+                if not member.exists():
+                    write_whole(member, f"{uuid.uuid4().hex[:12]}\n".encode())
                 return directory.name
     raise Misconfigured(f"HARDPARTS_INSTANCE={AUTO}: {settings.application_dir} has no free slot of {SLOTS_MAX}")
-
-
-def _make_member(path: Path) -> None:
-    if not path.exists():
-        new = path.with_name("member.new")
-        new.write_text(f"{uuid.uuid4().hex[:12]}\n")
-        new.replace(path)
 
 
 def member_id(settings: Settings) -> str:
@@ -154,15 +150,9 @@ def _move(old: Path, new: Path, *, mount_at: Path) -> None:
 
 
 def _copy(old: Path, new: Path) -> None:
-    """Whole or not at all; nothing where there is one already."""
-    if new.exists() or not old.exists():
-        return
-    written = new.with_name(f"{new.name}.new")
-    with written.open("wb") as file:
-        file.write(old.read_bytes())
-        file.flush()
-        os.fsync(file.fileno())
-    written.replace(new)
+    """Nothing where there is one already."""
+    if old.exists() and not new.exists():
+        write_whole(new, old.read_bytes())
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import DescribeGroupsRequest
 
 from pipeline.core.errors import HardpartsError
+from pipeline.core.failure import line_of
+from pipeline.core.membership import some_of
 from pipeline.runtime.clock import lease_now_s
 
 log = logging.getLogger("hardparts.group")
@@ -29,7 +31,6 @@ log = logging.getLogger("hardparts.group")
 LOOK_EVERY_S = 0.5
 RETRY_FIRST_S, RETRY_CAP_S = 1.0, 10.0
 WHO_WITHIN_S = 2.0
-NAMES_MAX = 5
 GROUP_FULL, FENCED_INSTANCE = 81, 82
 """Codes that aiokafka 0.14 doesn't know."""
 MIXED = InconsistentGroupProtocolError.errno
@@ -100,7 +101,7 @@ class Joining:
             return
         code, self._code = _code_of(error) or self._code, 0
         if code in FATAL:
-            self.failure = self._refused(code, _said(error))
+            self.failure = self._refused(code, line_of(error))
             return
         if self.trouble is None:
             self._delay_s = RETRY_FIRST_S
@@ -134,7 +135,7 @@ class Joining:
             return f"{where} has members of another kind{await self._who()}: stop them, or give them another group"
         if code == GROUP_FULL:
             return f"{where}: {FULL}"
-        return f"{where}: {_said(error)}"
+        return f"{where}: {line_of(error)}"
 
     async def _who(self) -> str:
         """The members, for people; "" when it can't be asked."""
@@ -147,11 +148,10 @@ class Joining:
         except (KafkaError, OSError, TimeoutError, NotImplementedError):
             return ""
         ((_, _, _, _, protocol, members, *_),) = answer.groups
-        names = sorted({f"{client_id} at {host.removeprefix('/')}" for _, client_id, host, *_ in members})
+        names = {f"{client_id} at {host.removeprefix('/')}" for _, client_id, host, *_ in members}
         if not names:
             return " (not named by the broker: they use Kafka's newer `consumer` protocol)"
-        more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
-        return f" (assignor {protocol}: {', '.join(names[:NAMES_MAX])}{more})"
+        return f" (assignor {protocol}: {some_of(names)})"
 
 
 def _try_again(coordinator: Any) -> None:
@@ -167,7 +167,3 @@ def _code_of(error: BaseException) -> int:
     """0 when aiokafka has wrapped it into a plain KafkaError."""
     code = getattr(error, "errno", 0)
     return code if isinstance(code, int) and for_code(code) is type(error) else 0
-
-
-def _said(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -160,8 +160,6 @@ async def _acted(outside: Outside) -> None:
     except GeneratorExit:  # nothing may be awaited any more
         raise
     except BaseException:
-        if task.cancelling():
-            await delivered(task)
-        raise
-    if task.cancelling():
         await delivered(task)
+        raise
+    await delivered(task)

@@ -3,19 +3,22 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from pipeline.closing import stopped
 from pipeline.core.agent import Definition
 from pipeline.core.errors import Misconfigured
-from pipeline.core.routing import KNOWN
 from pipeline.core.sample import Doubt, doubt
-from pipeline.core.topic import Topic
+from pipeline.core.strays import may_have_strays
+from pipeline.runtime.admin import Admin
 from pipeline.runtime.readable import read_any_header_name
+
+if TYPE_CHECKING:
+    from pipeline.runtime.app import App
 
 log = logging.getLogger("hardparts.partitioners")
 
@@ -28,14 +31,6 @@ FETCH_BYTES = 256 << 10
 WITHIN_S = 4.0
 """It takes some tenths of a second; this is for brokers in trouble, and the start goes on then."""
 STOP_WITHIN_S = 1.0
-
-
-def sampled_sources(definitions: Iterable[Definition], counts: Mapping[str, int]) -> list[Topic]:
-    """The sources that have something to be checked: keyed, with a known partitioner, and more than one partition."""
-    sources = (topic for definition in definitions for topic in definition.sources)
-    return [
-        topic for topic in sources if topic.ordered and topic.partitioner in KNOWN and counts.get(topic.name, 0) > 1
-    ]
 
 
 class Looked(NamedTuple):
@@ -73,18 +68,15 @@ async def require_partitioners(
 
 
 async def uncommitted_sources(
-    definitions: Iterable[Definition],
-    counts: Mapping[str, int],
-    changelog: Callable[[Definition], str],
-    committed: Callable[[list[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]],
+    app: "App", definitions: Iterable[Definition], admin: Admin, counts: Mapping[str, int]
 ) -> dict[str, str]:
-    """Source → changelog of its agent, of those in which the group has no offset. committed: asks the group.
+    """Source → changelog of its agent, of those in which the group has no offset.
 
     That alone says little: a broker forgets the offsets of a group that was away for long.
     """
-    changelogs = {topic.name: changelog(definition) for definition in definitions for topic in definition.sources}
+    changelogs = {topic.name: app.changelog(definition) for definition in definitions for topic in definition.sources}
     wanted = [TopicPartition(name, number) for name in changelogs for number in range(counts.get(name, 0))]
-    offsets = await committed(wanted) if wanted else {}
+    offsets = await admin.committed(app.settings.app_id, wanted) if wanted else {}
     read = {tp.topic for tp, offset in offsets.items() if offset > 0}
     return {name: changelog for name, changelog in changelogs.items() if name not in read}
 
@@ -96,7 +88,8 @@ async def look(
     uncommitted: Mapping[str, str],
 ) -> Looked:
     """The last records of each source that has something to be checked."""
-    topics = sampled_sources(definitions, counts)
+    sources = (topic for definition in definitions for topic in definition.sources)
+    topics = [topic for topic in sources if may_have_strays(topic, counts.get(topic.name, 0))]
     if not topics:
         return Looked({}, set())
     changelogs = {changelog: counts[changelog] for changelog in uncommitted.values() if changelog in counts}

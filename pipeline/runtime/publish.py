@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline.core.homes import Homes
 from pipeline.core.record import Outbound
+from pipeline.core.routing import DEFAULT
 from pipeline.runtime.ownership import Owner, ProducerBroken
 
 
@@ -28,7 +29,7 @@ class Partitioner:
         return self._find(topic, key) if partition is None else partition
 
     def _find(self, topic: str, key: bytes) -> int:
-        by, partitions = self._partitioners.get(topic, "murmur2"), self._partitions[topic]
+        by, partitions = self._partitioners.get(topic, DEFAULT), self._partitions[topic]
         if topic not in self._known:
             self._known[topic] = self._homes.table(by, partitions).get
         return self._homes.find(key, by, partitions)

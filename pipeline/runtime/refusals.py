@@ -31,7 +31,7 @@ from pipeline.core.effects import Upsert
 from pipeline.core.outcome import Blocked, Rejected, Rejection
 from pipeline.core.record import Record
 from pipeline.core.settle import as_bug
-from pipeline.core.tables import SHAPES_MAX
+from pipeline.core.tables import SHAPES_MAX, shape_of
 
 REFUSALS_MAX = 3
 """One may be a bad record, and three one sender that repeats itself; more of them with nothing good in between are
@@ -61,11 +61,6 @@ class Met(NamedTuple):
     about: str
     reason: str
     fault: Fault | None
-
-
-def shape_of(upsert: Upsert) -> tuple[object, ...]:
-    """Equal for rows that one statement writes: table, columns, and what `greatest` names."""
-    return upsert.table, upsert.greatest, *upsert.values
 
 
 def became(record: Record, refusal: Refusal, agent: Definition) -> Rejected | Blocked:

@@ -14,19 +14,18 @@ from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
-    IllegalSaslStateError,
     KafkaConnectionError,
     KafkaError,
-    SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
-    UnsupportedSaslMechanismError,
 )
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
 
 from pipeline.core.errors import Misconfigured
+from pipeline.core.failure import line_of
 from pipeline.kafka.client import password_in
+from pipeline.kafka.contact import SASL_REFUSALS
 from pipeline.runtime.settings import Settings
 
 _CLOSE = AIOKafkaConnection.close
@@ -141,7 +140,7 @@ async def refusal(settings: Settings) -> str:
         host, _, port = server.rpartition(":")
         try:
             connection = await create_conn(host.strip("[]"), int(port), request_timeout_ms=CHECK_TIMEOUT_MS, **options)
-        except (SaslAuthenticationFailed, UnsupportedSaslMechanismError, IllegalSaslStateError, ssl.SSLError) as error:
+        except (*SASL_REFUSALS, ssl.SSLError) as error:
             refused.append(_not_let_in(server, settings, error))
         except (KafkaConnectionError, ConnectionResetError):  # taken, and closed before a word was said
             said = f"{server} closes connections: it may want another protocol (HARDPARTS_SECURITY_PROTOCOL)"
@@ -165,11 +164,11 @@ def _not_let_in(server: str, settings: Settings, error: Exception) -> NotLetIn:
         )
     if isinstance(error, ssl.SSLError):
         return NotLetIn(
-            f"no TLS with {server} ({error.reason or _words(error)}): "
+            f"no TLS with {server} ({error.reason or line_of(error)}): "
             "check HARDPARTS_SECURITY_PROTOCOL, the port, and HARDPARTS_SSL_CERTFILE if it wants a certificate"
         )
     return NotLetIn(
-        f"{server} refuses {settings.sasl_mechanism} as {settings.sasl_username} ({_words(error)}): "
+        f"{server} refuses {settings.sasl_mechanism} as {settings.sasl_username} ({line_of(error)}): "
         "check HARDPARTS_SASL_MECHANISM, HARDPARTS_SASL_USERNAME and the password"
     )
 
@@ -230,8 +229,7 @@ def _password(settings: Settings) -> str:
         raise Misconfigured("HARDPARTS_SASL_PASSWORD and HARDPARTS_SASL_PASSWORD_FILE are both set: keep one")
     if file is not None:
         try:
-            _read("HARDPARTS_SASL_PASSWORD_FILE", file)
-            password = password_in(file)
+            password = password_in(_read("HARDPARTS_SASL_PASSWORD_FILE", file))
         except UnicodeDecodeError:
             raise Misconfigured(f"HARDPARTS_SASL_PASSWORD_FILE: {file} isn't UTF-8 text") from None
         if not password:
@@ -256,7 +254,3 @@ def _without_credentials(record: logging.LogRecord) -> bool:
     """At level debug, aiokafka logs each request, and this one is the password (PLAIN) or derived from it (SCRAM)."""
     arguments = record.args if isinstance(record.args, tuple) else ()
     return not any(type(argument).__name__.startswith("SaslAuthenticate") for argument in arguments)
-
-
-def _words(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

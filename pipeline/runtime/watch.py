@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from pipeline.core.errors import Misconfigured
 from pipeline.kafka.contact import Silence
@@ -62,18 +63,19 @@ class Watch:
         looked_s = time.monotonic()
         while True:
             now_s = time.monotonic()
+            waits = [now_s - unit.owner.waiting_since for unit in self._units if unit.owner.waiting_since is not None]
             if now_s - looked_s < FROZEN_S:
                 error = self._cluster.other or self._group_failure() or await self._not_let_in(now_s)
                 if error is not None:
                     self._alerts.other_cluster(self._cluster.other)
                     self._units.context.fatal(error)
                     return
-                self._look_at_kafka(now_s)
+                self._look_at_kafka(now_s, waits)
                 self._look_at_takeover(now_s)
                 self._tell_differences()
             looked_s = now_s
             self._alerts.close_events(now_s)
-            if not self._waits(now_s) and self._units.context.holds_lease():  # cut off, a copy grows old
+            if not waits and self._units.context.holds_lease():  # cut off, a copy grows old
                 keep_fresh(unit.store for unit in self._units)
             await asyncio.sleep(EVERY_S)
 
@@ -86,23 +88,20 @@ class Watch:
             f"Kafka has not answered for {time.monotonic() - silence.since_s:.0f} s ({silence.what}): {silence.error}"
         )
 
-    def _look_at_kafka(self, now_s: float) -> None:
+    def _look_at_kafka(self, now_s: float, waits: list[float]) -> None:
+        """waits: for how long each unit that waits for an ack has waited."""
         silences = [one for one in (self._cluster.contact.longest_silence(), self._sources_silence()) if one]
         longest = min(silences, key=lambda one: one.since_s, default=None)
-        lasts = longest is not None and now_s - longest.since_s > WAITING_MAX_S
-        self.silence = longest if lasts else None
-        waits = self._waits(now_s)
-        if lasts and longest is not None:
-            self._alerts.opened(
-                "broker", waited_s=round(now_s - longest.since_s, 1), unanswered=longest.what, error=longest.error,
-                units=len(waits), waits_for=self._waited_for(),
-            )  # fmt: skip
-        elif max(waits, default=0.0) > WAITING_MAX_S:
-            waited_s = round(max(waits), 1)
-            self._alerts.opened("broker", waited_s=waited_s, units=len(waits), waits_for=self._waited_for())
-        elif max(waits, default=0.0) < ANSWERED_WITHIN_S and (
-            longest is None or now_s - longest.since_s < ANSWERED_WITHIN_S
-        ):
+        silent_s = now_s - longest.since_s if longest is not None else 0.0
+        self.silence = longest if silent_s > WAITING_MAX_S else None
+        waited_s = max(waits, default=0.0)
+        acks: dict[str, Any] = {"units": len(waits), "waits_for": self._waited_for()}
+        if (told := self.silence) is not None:
+            about = {"waited_s": round(silent_s, 1), "unanswered": told.what, "error": told.error}
+            self._alerts.opened("broker", **about, **acks)
+        elif waited_s > WAITING_MAX_S:
+            self._alerts.opened("broker", waited_s=round(waited_s, 1), **acks)
+        elif max(waited_s, silent_s) < ANSWERED_WITHIN_S:
             self._alerts.closed("broker")
 
     def _look_at_takeover(self, now_s: float) -> None:
@@ -128,10 +127,6 @@ class Watch:
         except Misconfigured as error:  # the password's file is being written
             log.warning("%s", error)
         return None
-
-    def _waits(self, now_s: float) -> list[float]:
-        """For how long each unit that waits for an ack has waited."""
-        return [now_s - unit.owner.waiting_since for unit in self._units if unit.owner.waiting_since is not None]
 
     def _waited_for(self) -> list[str]:
         """`topic[partition]` of what hasn't been acknowledged, the first few."""

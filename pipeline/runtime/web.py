@@ -94,16 +94,15 @@ class Pages:
         Kafka doesn't answer.
         """
         app = self._app
-        partitions = app.ready_partitions
+        partitions, trouble = app.ready_partitions, app.trouble
         if partitions is None:
-            trouble = app.trouble
             reason = "taking partitions over" + (f": {trouble[1]}" if trouble else "")
             return http.json_response({"ready": False, "reason": reason}, status=503)
         if app.watch is not None and (unanswered := app.watch.told()):
             return http.json_response({"ready": False, "reason": unanswered}, status=503)
         blocked = [head for unit in app.units if (head := _blocked(unit)) is not None]
         topics = [problem.about for problem in app.topic_changes.problems] if app.topic_changes is not None else []
-        waits = {"trouble": app.trouble[1]} if app.trouble else {}  # a running unit whose producer can't be replaced
+        waits = {"trouble": trouble[1]} if trouble else {}  # a running unit whose producer can't be replaced
         return http.json_response(
             {"ready": True, "partitions": partitions, "blocked": blocked, "topics": topics, **waits}
         )
