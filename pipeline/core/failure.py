@@ -7,6 +7,7 @@ names, causes in a circle, and groups. Only KeyboardInterrupt goes through: that
 
 import traceback
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -65,10 +66,12 @@ def name(value: object) -> str:
 
 def stack_of(error: BaseException) -> str:
     """The last part of its traceback; why there is none, when it can't be written."""
-    return _tried(
-        lambda: "".join(traceback.format_exception(error))[-STACK_CHARS_MAX:],
-        lambda trouble: f"{describe(error)} (no traceback: {class_of(trouble)})",
-    )
+    return _tried(lambda: "".join(traceback.format_exception(error))[-STACK_CHARS_MAX:], partial(_without_stack, error))
+
+
+def _without_stack(error: BaseException, trouble: BaseException) -> str:
+    why = f" (no traceback: {class_of(trouble)})"
+    return describe(error)[: STACK_CHARS_MAX - len(why)] + why
 
 
 def _tried(act: Callable[[], Result], instead: Callable[[BaseException], Result]) -> Result:

@@ -32,6 +32,14 @@ FIRST_IMPORT = {"worker": "faust", "gateway": "uvloop", "outbox": "aiohttp"}
 """Of each command, once it handles signals."""
 
 
+@pytest.fixture(autouse=True)
+def _hangup_is_not_ignored() -> Iterator[None]:
+    """By the processes started here, also where these tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     directory = tmp_path_factory.mktemp("process")

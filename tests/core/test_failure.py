@@ -3,7 +3,7 @@
 import asyncio
 
 import orjson
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.core.error_record import Failing, audit_record, error_record
@@ -45,6 +45,7 @@ ERRORS = st.recursive(
 
 
 @given(ERRORS, st.none() | ERRORS, ODD_TEXT)
+@example(ValueError("x" * 5000), Liar(ValueError("x")), "")
 def test_every_failure_has_a_text_that_can_be_encoded(error, cause, kind):
     error.__cause__ = cause
     message, stack, explain = describe(error), stack_of(error), lines(error)
